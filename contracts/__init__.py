@@ -1,0 +1,1 @@
+"""What a table is, what a name means and what can go wrong; imports nothing of ours."""

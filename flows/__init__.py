@@ -1,0 +1,1 @@
+"""Orchestrates the path of the data: land, conform, audit, publish, ledger, snapshot."""

@@ -1,0 +1,1 @@
+"""Loopback twins of the venues, fed by a tape."""

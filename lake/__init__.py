@@ -1,0 +1,1 @@
+"""Storage, bitemporal algebra, snapshots and the SDK."""

@@ -1,0 +1,1 @@
+"""Audits: a frame in, a verdict out; no I/O."""
