@@ -1,0 +1,146 @@
+"""bronze.responses: keep what a venue answered, verbatim, before anybody interprets it.
+
+An equal body of the same venue and endpoint that was stored within the seven days before is
+not stored again: the row then carries the body's SHA-256 and no payload. The look-back is
+bounded so that landing costs the same in the tenth year as in the first, and so that a
+retention policy never has to keep a body for the sake of a much later row.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from contracts.errors import ChecksumError
+from contracts.names import Venue
+from contracts.response import Response, canonical_json
+from contracts.tables import RESPONSES
+from lake.appends import append_missing
+from lake.scan import scan_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from lake.appends import Appended
+    from lake.store import Store
+    from lake.tables import Table, View
+
+LOOK_BACK = timedelta(days=7)
+
+
+def land(table: Table, responses: Sequence[Response], *, run_id: str) -> Appended:
+    """Store responses of one venue in one commit; those that stand already are skipped.
+
+    Args:
+        table: bronze.responses.
+        responses: What one venue answered.
+        run_id: The run that asked.
+    """
+    if not responses:
+        return append_missing(table, RESPONSES.empty(), app="land")
+    stored = _stored_bodies(table.store, table.head(), responses)
+    rows = []
+    for response in sorted(responses, key=lambda each: (each.received_at, each.response_id)):
+        body = (response.endpoint, response.sha256)
+        rows.append(_row(response, run_id, with_payload=body not in stored))
+        stored.add(body)
+    frame = pl.DataFrame(rows, schema=RESPONSES.schema, orient="row")
+    return append_missing(table, frame, app=f"land/{responses[0].venue}")
+
+
+def _stored_bodies(store: Store, view: View, responses: Sequence[Response]) -> set[tuple[str, str]]:
+    venue = responses[0].venue.value
+    first = f"{min(each.received_at for each in responses) - LOOK_BACK:%Y-%m-%d}"
+    files = [
+        entry
+        for entry in view.files
+        if entry.partition["venue"] == venue and entry.partition["date"] >= first
+    ]
+    wanted = [each.sha256 for each in responses]
+    found = (
+        scan_files(store, RESPONSES, files)
+        .filter(pl.col("sha256").is_in(wanted) & pl.col("payload").is_not_null())
+        .select("endpoint", "sha256")
+        .collect()
+    )
+    return set(found.iter_rows())
+
+
+def _row(response: Response, run_id: str, *, with_payload: bool) -> tuple[object, ...]:
+    try:
+        payload, encoding = response.body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        payload, encoding = base64.b64encode(response.body).decode(), "base64"
+    return (
+        response.response_id,
+        response.venue.value,
+        f"{response.received_at:%Y-%m-%d}",
+        response.endpoint,
+        canonical_json(dict(response.params)),
+        response.requested_at,
+        response.received_at,
+        response.status,
+        response.content_type,
+        response.sha256,
+        len(response.body),
+        payload if with_payload else None,
+        encoding,
+        run_id,
+    )
+
+
+def landed(
+    store: Store, view: View, *, venue: str, endpoint: str, since: datetime | None = None
+) -> list[Response]:
+    """Return stored responses of an endpoint, bodies filled in, in the order received.
+
+    Raises:
+        ChecksumError: A body is not the one that was received.
+    """
+    files = [entry for entry in view.files if entry.partition["venue"] == venue]
+    rows = scan_files(store, RESPONSES, files).filter(pl.col("endpoint") == endpoint)
+    if since is not None:
+        rows = rows.filter(pl.col("received_at") >= pl.lit(since))
+    found = rows.sort("received_at", "response_id").collect()
+    bodies = {
+        row["sha256"]: row["payload"]
+        for row in found.iter_rows(named=True)
+        if row["payload"] is not None
+    }
+    missing = [text for text in found["sha256"].unique().to_list() if text not in bodies]
+    if missing:
+        earlier = scan_files(store, RESPONSES, files).filter(
+            pl.col("sha256").is_in(missing) & pl.col("payload").is_not_null()
+        )
+        bodies |= dict(earlier.select("sha256", "payload").collect().iter_rows())
+    return [_response(row, bodies) for row in found.iter_rows(named=True)]
+
+
+def _response(row: Mapping[str, object], bodies: Mapping[str, str]) -> Response:
+    import json
+
+    text = bodies.get(str(row["sha256"]))
+    body = b"" if text is None else text.encode()
+    if row["payload_encoding"] == "base64":
+        body = base64.b64decode(body)
+    response = Response(
+        venue=Venue(str(row["venue"])),
+        endpoint=str(row["endpoint"]),
+        params=json.loads(str(row["params"])),
+        requested_at=row["requested_at"],  # type: ignore[arg-type]
+        received_at=row["received_at"],  # type: ignore[arg-type]
+        status=int(row["status"]),  # type: ignore[call-overload]
+        content_type=row["content_type"],  # type: ignore[arg-type]
+        body=body,
+    )
+    if text is None or response.sha256 != row["sha256"]:
+        raise ChecksumError(
+            f"Response {row['response_id']} of {row['venue']} is not what was received",
+            remedy="Restore bronze.responses from a copy, or fetch the span again",
+            response_id=row["response_id"],
+        )
+    return response

@@ -1,0 +1,350 @@
+"""The one door to Delta: Polars writes the files, delta-rs commits them.
+
+Rules that hold for every commit, because broken they lose or double rows without an error:
+
+- a commit carries an app transaction, one per table and unit of writing, read and written
+  on one handle: a writer that raced fails, opens the table again and compares again;
+- after any error the log is searched for the commit's own id before anything is retried:
+  a commit may have been stored and not acknowledged;
+- the schema is checked for exact equality, partition values are plain, statistics are exact
+  and cover keys and times only;
+- files that a failed commit wrote are left for the vacuum: they may be in the log after all.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from deltalake import DeltaTable, Field, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import ArrayType, PrimitiveType
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
+
+from contracts.errors import (
+    CommitConflictError,
+    InvariantError,
+    LakeFormatError,
+    StorageError,
+    TornLogError,
+)
+from contracts.time import to_millis
+from lake.parts import FileEntry, write_part
+from lake.store import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from contracts.spec import TableSpec
+    from contracts.time import Clock
+    from lake.store import Store
+
+_ATTEMPTS = 40
+_LOG_SEARCH = 200
+_RECENT_COMMITS = 10
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+    "delta.checkpointInterval": "10",
+}
+_COMMIT_ID = "tidemark_commit_id"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One version of a table: its number and its files."""
+
+    spec: TableSpec
+    version: int
+    files: tuple[FileEntry, ...]
+
+    def partition(self, values: Mapping[str, Any]) -> list[FileEntry]:
+        """Return the files of one partition."""
+        return [entry for entry in self.files if entry.partition == values]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit does: files that go, and frames that each become one file.
+
+    ``data_change`` is False where the rows stay the same, as in a compaction.
+    """
+
+    write: Sequence[pl.DataFrame] = ()
+    remove: Sequence[FileEntry] = ()
+    data_change: bool = True
+    metadata: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What came of a transaction: the version that holds, and whether it was made here."""
+
+    version: int
+    changed: bool
+
+
+class Table:
+    """One Delta table of a lake; safe to share between the threads of a process."""
+
+    def __init__(self, store: Store, spec: TableSpec, clock: Clock) -> None:
+        self.store = store
+        self.spec = spec
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._handle: DeltaTable | None = None
+
+    @property
+    def uri(self) -> str:
+        """Address of the table."""
+        return self.store.uri_of(self.spec.path)
+
+    def exists(self) -> bool:
+        """Tell whether the table has been created."""
+        with self._lock:
+            return self._handle is not None or self._open_or_none() is not None
+
+    def create(self) -> None:
+        """Create the table unless it exists; several processes may do so at once."""
+        if self.exists():
+            return
+        names = ",".join(self.spec.statistics_columns)
+        try:
+            DeltaTable.create(
+                self.uri,
+                schema=delta_schema(self.spec),
+                mode="error",
+                partition_by=list(self.spec.partition_by),
+                name=self.spec.name,
+                description=self.spec.grain,
+                configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": names},
+                storage_options=self.store.options or None,
+            )
+        except (DeltaError, OSError) as error:
+            if not self.exists():
+                raise unavailable(f"create table {self.uri}", error) from error
+        if self.store.is_local:
+            self.store.sync(f"{self.spec.path}/_delta_log/{0:020d}.json")
+
+    def head(self) -> View:
+        """Return the newest version; a table that was never created has version -1."""
+        with self._lock:
+            handle = self._fresh()
+            return View(self.spec, -1, ()) if handle is None else self._view(handle)
+
+    def at(self, version: int) -> View:
+        """Return an older version, as the log tells it."""
+        with self._lock:
+            if version < 0:
+                return View(self.spec, -1, ())
+            handle = self._handle
+            if handle is not None and handle.version() == version:
+                return self._view(handle)
+            try:
+                older = DeltaTable(
+                    self.uri, version=version, storage_options=self.store.options or None
+                )
+            except (DeltaError, OSError) as error:
+                raise self._unreadable(error) from error
+            return self._view(older)
+
+    def transact(self, app: str, plan: Callable[[View], Change | None]) -> Committed:
+        """Commit what ``plan`` makes of the newest version, or nothing.
+
+        ``plan`` is called again with a newer version whenever another writer of the same
+        ``app`` got there first, so it must decide from the view alone.
+
+        Raises:
+            CommitConflictError: The race was lost too many times.
+            StoreUnavailableError: The store failed; nothing became visible.
+        """
+        self.create()
+        with self._lock:
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    time.sleep(random.uniform(0.005, 0.02 * 2 ** min(attempt, 6)))
+                    self._handle = None
+                handle = self._fresh()
+                if handle is None:
+                    raise InvariantError(f"{self.uri} vanished after its creation")
+                view = self._view(handle)
+                change = plan(view)
+                if change is None or not (change.write or change.remove):
+                    return Committed(view.version, changed=False)
+                if self._commit(handle, view, app, change):
+                    self._handle = None if self._after_commit() is None else self._handle
+                    return Committed(self._version(), changed=True)
+        raise CommitConflictError(
+            f"{_ATTEMPTS} commits to {self.uri} lost the race to other writers",
+            remedy="Run again when fewer processes write the same venue and timeframe",
+            table=self.spec.name,
+        )
+
+    def _commit(self, handle: DeltaTable, view: View, app: str, change: Change) -> bool:
+        """Write the files and commit; False means another writer was first."""
+        commit_id = uuid.uuid4().hex
+        now = to_millis(self._clock.storage())
+        actions: list[AddAction | RemoveAction] = [
+            RemoveAction(
+                entry.path,
+                change.data_change,
+                now,
+                entry.size,
+                {name: str(value) for name, value in entry.partition.items()},
+            )
+            for entry in change.remove
+        ]
+        for frame in change.write:
+            part = write_part(self.store, self.spec, self.spec.check_schema(frame))
+            entry = part.entry
+            values = {name: str(value) for name, value in entry.partition.items()}
+            actions.append(
+                AddAction(entry.path, entry.size, values, now, change.data_change, part.stats)
+            )
+        version = handle.transaction_version(app)
+        try:
+            handle.create_write_transaction(
+                actions,
+                mode="append",
+                schema=delta_schema(self.spec),
+                partition_by=list(self.spec.partition_by),
+                commit_properties=CommitProperties(
+                    custom_metadata={_COMMIT_ID: commit_id, **change.metadata},
+                    max_commit_retries=500,
+                    app_transactions=[Transaction(app, 0 if version is None else version + 1)],
+                ),
+            )
+        except (DeltaError, OSError) as error:
+            if self._in_log(commit_id):
+                return True
+            if isinstance(error, CommitFailedError):
+                return False
+            raise unavailable(f"commit to {self.uri}", error) from error
+        return True
+
+    def _in_log(self, commit_id: str) -> bool:
+        self._handle = None
+        try:
+            handle = self._open_or_none()
+            commits = handle.history(_LOG_SEARCH) if handle is not None else []
+        except (DeltaError, OSError, StorageError):
+            return False
+        return any(commit.get(_COMMIT_ID) == commit_id for commit in commits)
+
+    def _after_commit(self) -> DeltaTable | None:
+        handle = self._fresh()
+        if handle is not None and self.store.is_local:
+            self.store.sync(f"{self.spec.path}/_delta_log/{handle.version():020d}.json")
+        return handle
+
+    def _version(self) -> int:
+        return -1 if self._handle is None else self._handle.version()
+
+    def _fresh(self) -> DeltaTable | None:
+        """Return the handle at the newest version, or None where there is no table."""
+        handle = self._handle
+        if handle is None:
+            return self._open_or_none()
+        before = handle.version()
+        try:
+            handle.update_incremental()
+        except (DeltaError, OSError):
+            self._handle = None
+            return self._open_or_none()
+        self._check_torn(before + 1, handle.version())
+        return handle
+
+    def _open_or_none(self) -> DeltaTable | None:
+        try:
+            handle = DeltaTable(self.uri, storage_options=self.store.options or None)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise self._unreadable(error) from error
+        newest = handle.version()
+        self._check_torn(max(0, newest - _RECENT_COMMITS), newest)
+        self._check_schema(handle)
+        self._handle = handle
+        return handle
+
+    def _check_schema(self, handle: DeltaTable) -> None:
+        found = handle.schema()
+        if found != delta_schema(self.spec):
+            raise LakeFormatError(
+                f"{self.uri} has another schema than contract {self.spec.name} version "
+                f"{self.spec.version}",
+                remedy="Read it with the Tidemark that wrote it, or migrate the lake",
+                table=self.spec.name,
+            )
+
+    def _check_torn(self, first: int, last: int) -> None:
+        """Refuse a log whose newest commits are empty files, as a power loss leaves them."""
+        if not self.store.is_local:
+            return
+        for version in range(first, last + 1):
+            path = f"{self.spec.path}/_delta_log/{version:020d}.json"
+            if self.store.size(path) == 0:
+                self._handle = None
+                raise TornLogError(
+                    f"Commit {version} of {self.uri} is an empty file: its rows are lost",
+                    remedy=f"Move {self.store.uri_of(path)} away and ingest its span again",
+                    path=path,
+                )
+
+    def _unreadable(self, error: Exception) -> StorageError:
+        if "json" in str(error).casefold():
+            return TornLogError(
+                f"The Delta log of {self.uri} cannot be read: {str(error).splitlines()[0][:200]}",
+                remedy="Move the broken commit file away and ingest its span again",
+                table=self.spec.name,
+            )
+        return unavailable(f"open table {self.uri}", error)
+
+    def _view(self, handle: DeltaTable) -> View:
+        actions = pl.DataFrame(handle.get_add_actions(flatten=True))
+        entries = sorted(
+            (_entry(self.spec, row) for row in actions.iter_rows(named=True)),
+            key=lambda entry: entry.path,
+        )
+        return View(self.spec, handle.version(), tuple(entries))
+
+
+def _entry(spec: TableSpec, row: dict[str, Any]) -> FileEntry:
+    names = spec.statistics_columns
+    return FileEntry(
+        path=row["path"],
+        size=row["size_bytes"],
+        rows=row["num_records"],
+        partition={name: row[f"partition.{name}"] for name in spec.partition_by},
+        low={name: row.get(f"min.{name}") for name in names},
+        high={name: row.get(f"max.{name}") for name in names},
+    )
+
+
+def delta_schema(spec: TableSpec) -> Schema:
+    """Return the Delta schema of a table."""
+    return Schema([Field(column.name, _delta_type(column.dtype)) for column in spec.columns])
+
+
+def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType:
+    if isinstance(dtype, pl.Datetime):
+        return PrimitiveType("timestamp")
+    if isinstance(dtype, pl.Decimal):
+        return PrimitiveType(f"decimal({dtype.precision},{dtype.scale})")
+    if isinstance(dtype, pl.List):
+        return ArrayType(PrimitiveType("string"), contains_null=True)
+    names: dict[type[pl.DataType], str] = {
+        pl.String: "string",
+        pl.Float64: "double",
+        pl.Int32: "integer",
+        pl.Int64: "long",
+        pl.Boolean: "boolean",
+        pl.Date: "date",
+    }
+    return PrimitiveType(names[type(dtype)])
