@@ -1,0 +1,148 @@
+"""A snapshot's manifest: one immutable JSON that names every file of every table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from contracts.errors import ChecksumError, LakeFormatError, UnknownSnapshotError
+from contracts.names import suggest
+from contracts.response import canonical_json
+from contracts.tables import TABLES, table
+from contracts.time import parse_time
+from lake.parts import FileEntry
+from lake.tables import View
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from lake.store import Store
+
+FORMAT = 1
+FOLDER = "snapshots"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A snapshot.
+
+    Attributes:
+        snapshot_id: ``date-hash`` of the content.
+        content: What the id is a hash of: tables with version, schema, rows, key range,
+            files and logical hash; contract and code versions; ledger and audit summary.
+        beside: What stands outside the hash: created_at, created_by, lake_id, origin.
+    """
+
+    snapshot_id: str
+    content: Mapping[str, Any]
+    beside: Mapping[str, Any]
+
+    @property
+    def tables(self) -> Mapping[str, Mapping[str, Any]]:
+        """The pinned tables by name."""
+        return self.content["tables"]  # type: ignore[no-any-return]
+
+    def view(self, name: str) -> View:
+        """Return a table as it is pinned; one the snapshot lacks has no rows."""
+        spec = table(name)
+        pinned = self.tables.get(name)
+        if pinned is None:
+            return View(spec, -1, ())
+        return View(spec, pinned["version"], tuple(_entry(name, told) for told in pinned["files"]))
+
+    def to_json(self) -> bytes:
+        """Return the manifest as it is stored."""
+        whole = {
+            "format": FORMAT,
+            "snapshot_id": self.snapshot_id,
+            "content": self.content,
+            **self.beside,
+        }
+        return json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True).encode()
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's content."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def manifest_path(snapshot_id: str) -> str:
+    """Return where a manifest lies below the lake's root."""
+    return f"{FOLDER}/{snapshot_id}.json"
+
+
+def snapshot_ids(store: Store) -> list[str]:
+    """Return the ids of all snapshots of a lake, in order."""
+    names = (path.rpartition("/")[2] for path in store.sizes(FOLDER))
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+def load_manifest(store: Store, snapshot_id: str) -> Manifest:
+    """Return a snapshot's manifest.
+
+    Raises:
+        UnknownSnapshotError: No such snapshot; the nearest ids are offered.
+        ChecksumError: The manifest is not the one that the id was given for.
+        LakeFormatError: It was written by a newer Tidemark.
+    """
+    content = None
+    if snapshot_id and "/" not in snapshot_id and ".." not in snapshot_id:
+        content = store.get(manifest_path(snapshot_id))
+    if content is None:
+        raise UnknownSnapshotError(
+            f"There is no snapshot {snapshot_id!r} in {store.uri}",
+            remedy=suggest(snapshot_id, snapshot_ids(store)[::-1]),
+            snapshot_id=snapshot_id,
+        )
+    try:
+        told = json.loads(content)
+        beside = {key: told[key] for key in told if key not in ("format", "snapshot_id", "content")}
+        manifest = Manifest(told["snapshot_id"], told["content"], beside)
+        claimed = manifest.snapshot_id.rpartition("-")[2]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _tampered(store, snapshot_id) from None
+    if told.get("format", 0) > FORMAT:
+        raise LakeFormatError(
+            f"Snapshot {snapshot_id} has format {told['format']}; this Tidemark knows {FORMAT}",
+            remedy="Upgrade Tidemark",
+        )
+    honest = bool(claimed) and content_hash(manifest.content).startswith(claimed)
+    if manifest.snapshot_id != snapshot_id or not honest:
+        raise _tampered(store, snapshot_id)
+    return manifest
+
+
+def _tampered(store: Store, snapshot_id: str) -> ChecksumError:
+    path = manifest_path(snapshot_id)
+    return ChecksumError(
+        f"{store.uri_of(path)} is not the manifest that was written",
+        remedy="Restore it from a copy; its content no longer hashes to its id",
+        path=path,
+    )
+
+
+def _entry(name: str, told: Mapping[str, Any]) -> FileEntry:
+    return FileEntry(
+        path=told["path"],
+        size=told["size"],
+        rows=told["rows"],
+        partition=told["partition"],
+        low=_bounds(name, told["low"]),
+        high=_bounds(name, told["high"]),
+    )
+
+
+def _bounds(name: str, told: Mapping[str, Any]) -> dict[str, str | int | datetime | date | None]:
+    columns = TABLES[name].by_name
+    return {
+        column: parse_time(value)
+        if value is not None and isinstance(columns[column].dtype, pl.Datetime)
+        else value
+        for column, value in told.items()
+        if column in columns
+    }

@@ -1,0 +1,329 @@
+"""From a question to a LazyFrame: which files, in which order, filtered how.
+
+A read is planned from what the log or the manifest says of each file. A file that holds one
+instrument inside the asked span is read without a filter; where the time ranges of an
+instrument's files prove their order, nothing is sorted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from contracts.errors import (
+    BeforeFirstKnowledgeError,
+    InvalidNameError,
+    InvariantError,
+    RequestError,
+    UnknownStreamError,
+)
+from contracts.names import InstrumentId, suggest
+from contracts.spec import Time
+from contracts.tables import BAR_REVISIONS, BARS, LEDGER
+from contracts.time import iso
+from lake.bitemporal import known_versions, version_spans
+from lake.ledger import read_observations
+from lake.scan import scan_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from contracts.names import Timeframe
+    from contracts.spec import TableSpec
+    from lake.parts import FileEntry
+    from lake.sources import Source
+    from lake.tables import View
+
+_KEY = ("instrument_id", "open_time")
+_PIECEWISE = 64
+_PATTERN = "*?["
+_STATISTICS_STEP = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BarsQuery:
+    """A question for bars; times are aware, None is unbounded."""
+
+    instruments: tuple[str, ...]
+    timeframe: Timeframe
+    start: datetime | None = None
+    end: datetime | None = None
+    known_at: datetime | None = None
+    available_at: datetime | None = None
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The parts of a source that a question for bars needs."""
+
+    source: Source
+    bars: View
+    revisions: View
+    ledger: View
+
+
+def read_bars(source: Source, query: BarsQuery) -> pl.LazyFrame:
+    """Return the bars a query asks for.
+
+    Shape: the columns of silver.bars, or those asked for; sorted by instrument_id and
+    open_time; one row per bar.
+
+    Raises:
+        UnknownStreamError: An instrument has no bars of this timeframe and nobody ever
+            asked for any.
+        BeforeFirstKnowledgeError: ``known_at`` precedes all knowledge of an instrument.
+        RequestError: An unknown column.
+    """
+    columns = _checked_columns(BARS, query.columns)
+    cut = _cut(source)
+    names = _instruments(cut, query)
+    if query.known_at is not None:
+        for name in names:
+            _check_known(cut, query, name)
+    pieces = _pieces(cut, query, names)
+    if not pieces:
+        return BARS.empty().lazy().select(columns)
+    rows = pieces[0] if len(pieces) == 1 else pl.concat(pieces, how="vertical")
+    if query.available_at is not None:
+        rows = rows.filter(pl.col("available_at") <= pl.lit(query.available_at, Time))
+    return rows.select(columns)
+
+
+def read_bar_history(source: Source, query: BarsQuery) -> pl.LazyFrame:
+    """Return every version of the bars a query asks for.
+
+    Shape: the columns of silver.bars and ``known_to``, null for what is known now; sorted
+    by instrument_id, open_time and known_from.
+    """
+    columns = _checked_columns(BARS, query.columns)
+    cut = _cut(source)
+    names = _instruments(cut, query)
+    current = _selected(cut.source, cut.bars, query, names)
+    revisions = _selected(cut.source, cut.revisions, query, names)
+    spans = version_spans(current, revisions, _KEY)
+    return spans.select(*columns, "known_to")
+
+
+def _cut(source: Source) -> _Cut:
+    views = source.views([BARS.name, BAR_REVISIONS.name, LEDGER.name])
+    return _Cut(source, views[BARS.name], views[BAR_REVISIONS.name], views[LEDGER.name])
+
+
+def _checked_columns(spec: TableSpec, columns: Sequence[str] | None) -> list[str]:
+    if columns is None:
+        return spec.schema.names()
+    for name in columns:
+        if name not in spec.by_name:
+            raise RequestError(
+                f"{spec.name} has no column {name!r}", remedy=suggest(name, spec.by_name)
+            )
+    return list(columns)
+
+
+def _instruments(cut: _Cut, query: BarsQuery) -> list[str]:
+    """Return the exact ids that a query's names and patterns stand for, sorted."""
+    found: set[str] = set()
+    known: list[str] | None = None
+    for name in query.instruments:
+        if any(sign in name for sign in _PATTERN):
+            known = stream_ids(cut, query.timeframe) if known is None else known
+            matches = [each for each in known if fnmatch.fnmatchcase(each, name)]
+            if not matches:
+                raise _unknown(name, query, known)
+            found.update(matches)
+        else:
+            found.add(_exact(cut, query, name))
+    return sorted(found)
+
+
+def _exact(cut: _Cut, query: BarsQuery, name: str) -> str:
+    try:
+        exact = str(InstrumentId.parse(name))
+    except InvalidNameError as error:
+        remedy = f"{error.remedy}; in a lake an instrument is asked as BTC-USDT-SPOT.BINANCE"
+        raise InvalidNameError(error.message, remedy=remedy, text=name) from None
+    files = [entry for entry in _timeframe_files(cut.bars, query) if _may_hold(entry, exact)]
+    if any(entry.low["instrument_id"] == entry.high["instrument_id"] for entry in files):
+        return exact
+    observed = read_observations(cut.source.store, cut.ledger, instruments=[exact])
+    if not observed.filter(pl.col("timeframe") == query.timeframe.code).is_empty():
+        return exact
+    if (
+        files
+        and not _only(scan_files(cut.source.store, BARS, files), exact).head(1).collect().is_empty()
+    ):
+        return exact
+    raise _unknown(name, query, stream_ids(cut, query.timeframe))
+
+
+def stream_ids(cut: _Cut, timeframe: Timeframe) -> list[str]:
+    """Return the instruments of which there are bars, or observations of bars."""
+    query = BarsQuery((), timeframe)
+    files = _timeframe_files(cut.bars, query)
+    pure = {
+        str(entry.low["instrument_id"])
+        for entry in files
+        if entry.low["instrument_id"] == entry.high["instrument_id"]
+    }
+    mixed = [entry for entry in files if entry.low["instrument_id"] != entry.high["instrument_id"]]
+    stored = scan_files(cut.source.store, BARS, mixed).select("instrument_id").unique().collect()
+    observed = (
+        scan_files(cut.source.store, LEDGER, cut.ledger.files)
+        .filter(pl.col("timeframe") == timeframe.code)
+        .select("instrument_id")
+        .unique()
+        .collect()
+    )
+    return sorted(pure | set(stored["instrument_id"]) | set(observed["instrument_id"]))
+
+
+def _unknown(name: str, query: BarsQuery, known: Iterable[str]) -> UnknownStreamError:
+    return UnknownStreamError(
+        f"This lake knows no {query.timeframe} bars of {name!r}",
+        remedy=suggest(name, known) + "; fetch it with `lake backfill`",
+        instrument_id=name,
+        timeframe=query.timeframe.code,
+    )
+
+
+def _timeframe_files(view: View, query: BarsQuery) -> list[FileEntry]:
+    """Return the files of a query's timeframe that touch its span."""
+    return [
+        entry
+        for entry in view.files
+        if entry.partition["timeframe"] == query.timeframe.code
+        and (query.start is None or _bound(entry.high) >= query.start)
+        and (query.end is None or _bound(entry.low) < query.end)
+    ]
+
+
+def _bound(bounds: Any) -> datetime:
+    moment = bounds["open_time"]
+    if not isinstance(moment, datetime):
+        raise InvariantError("a file of bars without statistics of open_time")
+    return moment
+
+
+def _may_hold(entry: FileEntry, name: str) -> bool:
+    venue = InstrumentId.parse(name).venue.value
+    return entry.partition["venue"] == venue and entry.may_hold("instrument_id", name, name)
+
+
+def _only(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    return rows.filter(pl.col("instrument_id") == pl.lit(name))
+
+
+def _pieces(cut: _Cut, query: BarsQuery, names: Sequence[str]) -> list[pl.LazyFrame]:
+    if len(names) > _PIECEWISE:
+        rows = _selected(cut.source, cut.bars, query, names)
+        if query.known_at is not None:
+            revisions = _selected(cut.source, cut.revisions, query, names)
+            rows = known_versions(rows, revisions, _KEY, query.known_at)
+        return [rows.sort(_KEY)]
+    return [_piece(cut, query, name) for name in names]
+
+
+def _piece(cut: _Cut, query: BarsQuery, name: str) -> pl.LazyFrame:
+    """Return the rows of one instrument in order of time."""
+    current = _ordered(cut.source, cut.bars, query, name)
+    if query.known_at is None:
+        return current
+    superseded = [
+        entry for entry in _timeframe_files(cut.revisions, query) if _may_hold(entry, name)
+    ]
+    if not superseded:
+        return current.filter(pl.col("known_from") <= pl.lit(query.known_at, Time))
+    revisions = _ordered(cut.source, cut.revisions, query, name)
+    return known_versions(current, revisions, _KEY, query.known_at).sort("open_time")
+
+
+def _ordered(source: Source, view: View, query: BarsQuery, name: str) -> pl.LazyFrame:
+    files = [entry for entry in _timeframe_files(view, query) if _may_hold(entry, name)]
+    source.trust(view, files)
+    files.sort(key=lambda entry: (_bound(entry.low), _bound(entry.high)))
+    in_order = all(_bound(a.high) < _bound(b.low) for a, b in pairwise(files))
+    groups = groupby(files, key=lambda entry: _needs_filter(entry, query, name))
+    scans = [
+        _filtered(scan_files(source.store, view.spec, list(members)), query, name)
+        if filtered
+        else scan_files(source.store, view.spec, list(members))
+        for filtered, members in groups
+    ]
+    if not scans:
+        return view.spec.empty().lazy()
+    rows = scans[0] if len(scans) == 1 else pl.concat(scans, how="vertical")
+    return rows if in_order else rows.sort("open_time")
+
+
+def _needs_filter(entry: FileEntry, query: BarsQuery, name: str) -> bool:
+    pure = entry.low["instrument_id"] == entry.high["instrument_id"] == name
+    inside = (query.start is None or _bound(entry.low) >= query.start) and (
+        query.end is None or _bound(entry.high) < query.end
+    )
+    return not (pure and inside)
+
+
+def _filtered(rows: pl.LazyFrame, query: BarsQuery, name: str | None) -> pl.LazyFrame:
+    if name is not None:
+        rows = _only(rows, name)
+    if query.start is not None:
+        rows = rows.filter(pl.col("open_time") >= pl.lit(query.start, Time))
+    if query.end is not None:
+        rows = rows.filter(pl.col("open_time") < pl.lit(query.end, Time))
+    return rows
+
+
+def _selected(source: Source, view: View, query: BarsQuery, names: Sequence[str]) -> pl.LazyFrame:
+    """Return the rows of many instruments, in no order."""
+    if not names:
+        return view.spec.empty().lazy()
+    files = [
+        entry
+        for entry in _timeframe_files(view, query)
+        if entry.may_hold("instrument_id", names[0], names[-1])
+    ]
+    source.trust(view, files)
+    rows = _filtered(scan_files(source.store, view.spec, files), query, None)
+    return rows.filter(pl.col("instrument_id").is_in(list(names)))
+
+
+def _check_known(cut: _Cut, query: BarsQuery, name: str) -> None:
+    """Refuse a known_at that precedes all knowledge of an instrument's bars."""
+    known_at = query.known_at
+    if known_at is None:
+        return
+    whole = BarsQuery((), query.timeframe)
+    for view in (cut.bars, cut.revisions):
+        for entry in _timeframe_files(view, whole):
+            pure = entry.low["instrument_id"] == entry.high["instrument_id"] == name
+            least = entry.low["known_from"] if pure else None
+            if isinstance(least, datetime) and least + _STATISTICS_STEP <= known_at:
+                return
+    firsts = [
+        _only(scan_files(cut.source.store, view.spec, files), name)
+        .select(pl.col("known_from").min())
+        .collect()
+        .item()
+        for view in (cut.bars, cut.revisions)
+        for files in ([e for e in _timeframe_files(view, whole) if _may_hold(e, name)],)
+    ]
+    observed = read_observations(cut.source.store, cut.ledger, instruments=[name])
+    of_timeframe = observed.filter(pl.col("timeframe") == query.timeframe.code)
+    firsts.append(of_timeframe["known_from"].min())
+    first = min((moment for moment in firsts if moment is not None), default=None)
+    if first is None or first > known_at:
+        told = "never" if first is None else iso(first)
+        raise BeforeFirstKnowledgeError(
+            f"Nothing was known of {query.timeframe} bars of {name} at {iso(known_at)}: "
+            f"the first knowledge is of {told}",
+            remedy="Ask for a later known_at; for a backtest over backfilled history use "
+            "available_at",
+            instrument_id=name,
+            first_known=first,
+        )

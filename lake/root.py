@@ -1,0 +1,84 @@
+"""lake.json: what a lake says of itself, and the refusal to mix what must not mix."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from contracts.errors import LakeFormatError, LakeNotFoundError, LakeOriginError
+from contracts.response import canonical_json
+
+if TYPE_CHECKING:
+    from lake.store import Store
+
+FORMAT = 1
+LIVE = "live"
+_NAME = "lake.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LakeInfo:
+    """What lake.json says.
+
+    Attributes:
+        format_version: Layout of the lake; raised when older code could misread it.
+        lake_id: Identity of the lake, random.
+        origin: ``live``, or ``replay:<sha256>`` of the tape that feeds it.
+    """
+
+    format_version: int
+    lake_id: str
+    origin: str
+
+
+def init_lake(store: Store, *, origin: str) -> LakeInfo:
+    """Make ``store`` a lake of that origin, unless it is one already.
+
+    Raises:
+        LakeOriginError: It is a lake of another origin.
+    """
+    info = LakeInfo(FORMAT, uuid.uuid4().hex, origin)
+    store.create(_NAME, canonical_json(asdict(info)).encode())
+    found = read_lake(store)
+    if found.origin != origin:
+        raise LakeOriginError(
+            f"The lake at {store.uri} holds data of origin {found.origin}, not {origin}",
+            remedy="Use another --root: recorded, generated and live data never mix",
+            origin=found.origin,
+            asked=origin,
+        )
+    return found
+
+
+def read_lake(store: Store) -> LakeInfo:
+    """Return what lake.json says.
+
+    Raises:
+        LakeNotFoundError: There is no lake here.
+        LakeFormatError: It was written by a newer Tidemark, or lake.json is broken.
+    """
+    content = store.get(_NAME)
+    if content is None:
+        raise LakeNotFoundError(
+            f"There is no lake at {store.uri}",
+            remedy="Name it with --root or LAKE_ROOT, or make one with `lake init`",
+            root=store.uri,
+        )
+    try:
+        told = json.loads(content)
+        version = int(told["format_version"])
+        info = LakeInfo(version, str(told["lake_id"]), str(told["origin"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LakeFormatError(
+            f"{store.uri_of(_NAME)} is not readable",
+            remedy="Restore lake.json from a copy",
+        ) from error
+    if version > FORMAT:
+        raise LakeFormatError(
+            f"The lake at {store.uri} has format {version}; this Tidemark knows {FORMAT}",
+            remedy="Upgrade Tidemark",
+            format_version=version,
+        )
+    return info

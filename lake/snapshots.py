@@ -1,0 +1,257 @@
+"""Pin every table to one immutable ``snapshot_id``.
+
+A snapshot copies no data and reads no row of it: the manifest lists the files that the
+Delta logs name, with what the files' footers and names say of them. The order of steps is
+what makes it hold: a lease first, versions in the reverse order of the path, every file
+looked up, the manifest put with create-if-absent, every file looked up again, the lease
+dropped.
+"""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from contracts.errors import (
+    ChecksumError,
+    InvariantError,
+    RequestError,
+    SnapshotIncompleteError,
+)
+from contracts.response import canonical_json
+from contracts.tables import RUNS, TABLES
+from contracts.time import iso
+from lake.knowledge import newest_knowledge
+from lake.ledger import fold, read_observations
+from lake.manifest import Manifest, content_hash, load_manifest, manifest_path, snapshot_ids
+from lake.parts import entry_json, read_row_hash
+from lake.root import read_lake
+from lake.rowhash import combine
+from lake.scan import scan_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from contracts.time import Clock
+    from lake.sources import Tables
+    from lake.store import Store
+    from lake.tables import View
+
+MEMBERS = tuple(name for name in TABLES if name != RUNS.name)
+GRACE = timedelta(hours=1)
+_THREADS = 8
+_HASH_DIGITS = (8, 12, 16, 64)
+
+
+def create_snapshot(tables: Tables, *, label: str | None = None) -> Manifest:
+    """Pin the current state of all tables; the same state gives the same snapshot.
+
+    Args:
+        tables: The lake's tables.
+        label: A note that stands beside the content.
+
+    Raises:
+        RequestError: The lake holds nothing yet.
+        SnapshotIncompleteError: A file that a log names is not there.
+    """
+    store, clock = tables.store, tables.clock
+    info = read_lake(store)
+    with _lease(store, clock) as check_lease:
+        views = {name: view for name, view in tables.views(MEMBERS).items() if view.version >= 0}
+        if not any(view.files for view in views.values()):
+            raise RequestError(
+                f"The lake at {store.uri} holds nothing yet",
+                remedy="Fill it first, for instance with `lake backfill`",
+            )
+        _check_files(store, views)
+        content = _content(store, views)
+        beside = {
+            "created_at": iso(clock.storage()),
+            "created_by": _user(),
+            "lake_id": info.lake_id,
+            "origin": info.origin,
+            "label": label,
+            "engines": {name: version(name) for name in ("polars", "deltalake")},
+        }
+        check_lease()
+        manifest = _put(store, content, _date(views), beside)
+        _check_files(store, views)
+        return manifest
+
+
+def _put(
+    store: Store, content: Mapping[str, Any], date: str, beside: Mapping[str, Any]
+) -> Manifest:
+    digest = content_hash(content)
+    for digits in _HASH_DIGITS:
+        snapshot_id = f"{date}-{digest[:digits]}"
+        manifest = Manifest(snapshot_id, content, beside)
+        if store.create(manifest_path(snapshot_id), manifest.to_json()):
+            return manifest
+        found = load_manifest(store, snapshot_id)
+        if content_hash(found.content) == digest:
+            return found
+    raise InvariantError("two contents of one SHA-256")
+
+
+def _content(store: Store, views: Mapping[str, View]) -> dict[str, Any]:
+    known = _known_hashes(store)
+    return {
+        "tables": {name: _table(store, view, known) for name, view in sorted(views.items())},
+        "contracts": {name: view.spec.version for name, view in sorted(views.items())},
+        "code": {"tidemark": code_version()},
+        "ledger": _ledger_summary(store, views.get("ops.ledger")),
+        "audits": _audit_summary(store, views.get("ops.audits")),
+        "quarantine": _quarantine_summary(store, views.get("ops.quarantine")),
+    }
+
+
+def _table(store: Store, view: View, known: Mapping[str, str]) -> dict[str, Any]:
+    spec = view.spec
+
+    def row_hash(index: int) -> str:
+        entry = view.files[index]
+        return known.get(f"{spec.name}/{entry.path}") or read_row_hash(store, spec, entry)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        hashes = list(pool.map(row_hash, range(len(view.files))))
+    files = [
+        {**entry_json(entry), "row_hash": row_hash}
+        for entry, row_hash in zip(view.files, hashes, strict=True)
+    ]
+    return {
+        "path": spec.path,
+        "version": view.version,
+        "schema": {name: str(dtype) for name, dtype in spec.schema.items()},
+        "rows": sum(entry.rows for entry in view.files),
+        "key_range": _key_range(view),
+        "files": files,
+        "logical_hash": combine(hashes),
+    }
+
+
+def _key_range(view: View) -> dict[str, list[Any]]:
+    ranges: dict[str, list[Any]] = {}
+    for name in view.spec.key:
+        if name in view.spec.partition_by:
+            values: list[Any] = [entry.partition[name] for entry in view.files]
+        else:
+            values = [entry.low.get(name) for entry in view.files]
+            values += [entry.high.get(name) for entry in view.files]
+        known = [value for value in values if value is not None]
+        if known:
+            ends = [min(known), max(known)]
+            ranges[name] = [iso(end) if hasattr(end, "astimezone") else end for end in ends]
+    return ranges
+
+
+def _known_hashes(store: Store) -> dict[str, str]:
+    """Return row hashes that the newest snapshot read from footers before."""
+    ids = snapshot_ids(store)
+    if not ids:
+        return {}
+    try:
+        newest = load_manifest(store, ids[-1])
+    except ChecksumError:
+        return {}
+    return {
+        f"{name}/{told['path']}": told["row_hash"]
+        for name, pinned in newest.tables.items()
+        for told in pinned["files"]
+    }
+
+
+def _ledger_summary(store: Store, view: View | None) -> list[dict[str, Any]]:
+    if view is None:
+        return []
+    seconds = (pl.col("span_end") - pl.col("span_start")).dt.total_seconds()
+    by = ("venue", "kind", "timeframe", "state")
+    summary = (
+        fold(read_observations(store, view))
+        .group_by(by)
+        .agg(instruments=pl.col("instrument_id").n_unique(), seconds=seconds.sum())
+        .sort(by)
+    )
+    return summary.to_dicts()
+
+
+def _audit_summary(store: Store, view: View | None) -> list[dict[str, Any]]:
+    if view is None:
+        return []
+    by = ("table_name", "venue", "audit", "verdict")
+    rows = scan_files(store, view.spec, view.files)
+    counted = rows.group_by(by).agg(
+        batches=pl.len(), rows=pl.col("rows").sum(), bad_rows=pl.col("bad_rows").sum()
+    )
+    return counted.sort(by).collect().to_dicts()
+
+
+def _quarantine_summary(store: Store, view: View | None) -> list[dict[str, Any]]:
+    if view is None:
+        return []
+    by = ("table_name", "venue", "reasons")
+    rows = scan_files(store, view.spec, view.files).explode("reasons")
+    return rows.group_by(by).agg(rows=pl.len()).sort(by).collect().to_dicts()
+
+
+def _check_files(store: Store, views: Mapping[str, View]) -> None:
+    for view in views.values():
+        found = store.sizes(view.spec.path)
+        for entry in view.files:
+            path = f"{view.spec.path}/{entry.path}"
+            size = found.get(path)
+            if size is None or size != entry.size:
+                why = "is missing" if size is None else f"has {size} bytes, not {entry.size}"
+                raise SnapshotIncompleteError(
+                    f"{store.uri_of(path)} {why}: nothing was pinned that can be relied on",
+                    remedy="Restore the file from a copy, then create the snapshot again",
+                    path=path,
+                )
+
+
+@contextmanager
+def _lease(store: Store, clock: Clock) -> Iterator[Any]:
+    """Hold a lease that a vacuum respects; the check refuses to go on when it is old."""
+    path = f"leases/{uuid.uuid4().hex}.json"
+    began = clock.storage()
+    store.create(path, canonical_json({"kind": "snapshot", "created_at": iso(began)}).encode())
+
+    def check() -> None:
+        if clock.storage() - began > GRACE / 2:
+            raise SnapshotIncompleteError(
+                "Creating the snapshot took longer than half the vacuum's grace",
+                remedy="Create it again; nothing was pinned",
+            )
+
+    try:
+        yield check
+    finally:
+        store.delete(path)
+
+
+def _date(views: Mapping[str, View]) -> str:
+    moments = [newest_knowledge(view) for view in views.values()]
+    newest = max(moment for moment in moments if moment is not None)
+    return f"{newest:%Y-%m-%d}"
+
+
+def code_version() -> str:
+    """Return the version of Tidemark that runs."""
+    try:
+        return version("tidemark")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

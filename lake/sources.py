@@ -1,0 +1,91 @@
+"""Who says which files a table has: the heads of the Delta logs, or a snapshot's manifest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from contracts.tables import TABLES, table
+from lake.tables import Table, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from contracts.time import Clock
+    from lake.manifest import Manifest
+    from lake.parts import FileEntry
+    from lake.store import Store
+
+PATH_ORDER = tuple(TABLES)
+
+
+class Source(Protocol):
+    """Says which files the tables have."""
+
+    store: Store
+
+    def views(self, names: Sequence[str]) -> dict[str, View]:
+        """Return one consistent cut of several tables."""
+
+    def trust(self, view: View, files: Sequence[FileEntry]) -> None:
+        """Make sure that files are what they should be before they are read."""
+
+
+class Tables:
+    """The Delta tables of a lake, opened when first asked for; the heads as a source."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self._open: dict[str, Table] = {}
+
+    def __getitem__(self, name: str) -> Table:
+        if name not in self._open:
+            self._open[name] = Table(self.store, table(name), self.clock)
+        return self._open[name]
+
+    def views(self, names: Sequence[str]) -> dict[str, View]:
+        """Return the heads, resolved in the reverse order of the path.
+
+        Writers commit along the path, so what a later table claims, an earlier one that is
+        resolved after it already holds.
+        """
+        ordered = sorted(names, key=PATH_ORDER.index, reverse=True)
+        return {name: self[name].head() for name in ordered}
+
+    def trust(self, view: View, files: Sequence[FileEntry]) -> None:
+        """Heads are trusted as the log tells them."""
+
+
+class Pinned:
+    """A snapshot's manifest as a source; the Delta logs are not asked.
+
+    Args:
+        store: Where the files are.
+        manifest: The snapshot.
+        verify: Hash each file before it is read for the first time.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, *, verify: bool = False) -> None:
+        self.store = store
+        self.manifest = manifest
+        self._verify = verify
+        self._trusted: set[str] = set()
+
+    def views(self, names: Sequence[str]) -> dict[str, View]:
+        """Return the tables as the manifest pins them; one it lacks has no rows."""
+        return {name: self.manifest.view(name) for name in names}
+
+    def trust(self, view: View, files: Sequence[FileEntry]) -> None:
+        """Check existence and size of the files, and their SHA-256 when verifying.
+
+        Raises:
+            SnapshotIncompleteError: A file is missing.
+            ChecksumError: A file is not what was pinned.
+        """
+        from lake.verify import check_file
+
+        for entry in files:
+            path = f"{view.spec.path}/{entry.path}"
+            if path not in self._trusted:
+                check_file(self.store, path, entry, hashed=self._verify)
+                self._trusted.add(path)
