@@ -114,8 +114,8 @@ def _section(spec: TableSpec) -> str:
         f"- Contract version: {spec.version}",
     )
     rows = (
-        (f"`{column.name}`", f"`{_type_name(column.dtype)}`", column.unit, "yes" if column.nullable else "no",
-         column.meaning)
+        (f"`{column.name}`", f"`{_type_name(column.dtype)}`", column.unit,
+         "yes" if column.nullable else "no", column.meaning)
         for column in spec.columns
     )  # fmt: skip
     table = _markdown_table(("column", "type", "unit", "nullable", "meaning"), rows)
