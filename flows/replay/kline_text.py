@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from flows.replay.tape_file import REQUIRED
+from flows.replay.tape_file import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
     from flows.replay.tape import BarSeries
 
-_CHUNK_ROWS = 4096
-_CHUNKS_HELD = 64
+_CHUNK_ROWS = 2048
+_CHUNKS_HELD = 128
 
 
 def number_texts(values: pl.Series) -> pl.Series:
@@ -29,54 +29,45 @@ def number_texts(values: pl.Series) -> pl.Series:
     texts = values.cast(pl.Float64).cast(pl.String)
     if texts.str.contains("e", literal=True).any():
         plain = [
-            format(Decimal(text), "f") if text is not None and "e" in text else text
-            for text in texts
+            text if text is None or "e" not in text else _without_power(text) for text in texts
         ]
         texts = pl.Series(texts.name, plain, dtype=pl.String)
-    name = texts.name
-    halves = texts.str.split_exact(".", 1).struct.unnest()
-    whole, fraction = halves.columns
-    padded = halves.select(
-        pl.concat_str(whole, pl.lit("."), pl.col(fraction).fill_null("").str.pad_end(8, "0")).alias(
-            name
-        )
-    )
-    return padded.to_series()
+    text = pl.col(texts.name)
+    to_eighth = text.str.find(".", literal=True) + 9
+    padded = (text + "0000000").str.head(pl.max_horizontal(text.str.len_bytes(), to_eighth))
+    return texts.to_frame().select(padded).to_series()
 
 
 def row_texts(frame: pl.DataFrame, interval_millis: int) -> list[str]:
     """Return one JSON row of twelve fields for each bar; fields without a value are null."""
     opened = frame.get_column("open_time").dt.epoch("ms")
-    texts: dict[str, pl.Series] = {"open_millis": opened, "close_millis": opened + interval_millis}
-    texts["close_millis"] -= 1
+    texts = [opened.alias("open_millis"), (opened + (interval_millis - 1)).alias("close_millis")]
     for name in frame.columns:
         if name == "trade_count":
-            texts[name] = frame.get_column(name).cast(pl.String).fill_null("null")
+            texts.append(frame.get_column(name).cast(pl.String))
         elif name != "open_time":
-            texts[name] = number_texts(frame.get_column(name))
-    quoted = pl.DataFrame(texts)
+            texts.append(number_texts(frame.get_column(name)))
+    held = pl.DataFrame(texts)
 
-    def text(name: str) -> pl.Expr:
-        if name not in texts:
+    def optional(name: str) -> pl.Expr:
+        if name not in held.columns:
             return pl.lit("null")
-        if name in (*REQUIRED, "trade_count"):
-            return pl.col(name)
-        return (pl.lit('"') + pl.col(name) + '"').fill_null("null")
+        text = pl.col(name) if name == "trade_count" else '"' + pl.col(name) + '"'
+        return text.fill_null("null")
 
-    form = '[{},"{}","{}","{}","{}","{}",{},{},{},{},{},"0"]'
-    rows = quoted.select(
-        pl.format(
-            form,
-            "open_millis",
-            *(text(name) for name in REQUIRED[1:]),
-            "close_millis",
-            text("quote_volume"),
-            text("trade_count"),
-            text("taker_buy_volume"),
-            text("taker_buy_quote_volume"),
-        )
+    row = pl.format(
+        '[{},"{}","{}","{}","{}","{}",{},{},{},{},{},"0"]',
+        "open_millis",
+        *REQUIRED[1:],
+        "close_millis",
+        *(optional(name) for name in OPTIONAL),
     )
-    return rows.to_series().to_list()
+    return held.select(row).to_series().to_list()
+
+
+def _without_power(text: str) -> str:
+    plain = format(Decimal(text), "f")
+    return plain if "." in plain else f"{plain}.0"
 
 
 class KlineTexts:
