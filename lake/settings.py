@@ -1,0 +1,48 @@
+"""Settings: read once, at an entry point, and passed down."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the environment says; each name is ``LAKE_`` and the field in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="LAKE_", frozen=True, extra="ignore")
+
+    root: str = Field(
+        default="./lakehouse", description="The lake: a folder or s3://bucket/prefix."
+    )
+    fsync: bool = Field(
+        default=True, description="Force files of a local lake to disk before they count."
+    )
+    grace_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        description="A bar counts as closed this long after its close, venue's time.",
+    )
+    pending_minutes: float = Field(
+        default=10.0, ge=0, description="A bar that the venue has not given is pending for so long."
+    )
+    recheck_hours: float = Field(
+        default=48.0,
+        ge=0,
+        description="Missing spans younger than this are asked again by every run.",
+    )
+    instruments_hours: float = Field(
+        default=24.0, ge=0, description="The instrument list is asked again when older than this."
+    )
+    batch_pages: int = Field(default=64, ge=1, description="Pages that are landed in one commit.")
+    concurrency: int = Field(default=8, ge=1, description="Requests under way at once, per venue.")
+    breaker_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of bad rows above which a batch is not published.",
+    )
+    breaker_rows: int = Field(
+        default=20,
+        ge=1,
+        description="Number of bad rows below which a batch is published all the same.",
+    )
