@@ -32,6 +32,14 @@ _SQL_TYPES: tuple[tuple[pl.DataType, str], ...] = (
     (Rule, "DECIMAL(38,18)"),
 )
 
+# What every table is created with: pinned versions must outlive any clean-up of the log.
+TABLE_PROPERTIES = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+    "delta.checkpointInterval": "10",
+}
+
 
 def sql_type(dtype: pl.DataType) -> str:
     """Return the SQL type that a Delta reader sees.
@@ -54,7 +62,7 @@ def sql_type(dtype: pl.DataType) -> str:
 
 def ddl(spec: TableSpec) -> str:
     """Return the ``CREATE TABLE`` of a table, in Spark's dialect of Delta."""
-    properties = {
+    properties = TABLE_PROPERTIES | {
         "delta.dataSkippingStatsColumns": ",".join(spec.statistics_columns),
         "tidemark.contract_version": str(spec.version),
         "tidemark.key": ",".join(spec.key),

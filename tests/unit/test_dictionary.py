@@ -6,6 +6,7 @@ import pytest
 import contracts.names
 import contracts.spec
 import contracts.time
+import lake.tables
 import quality.audit
 import quality.breaker
 from contracts import dictionary
@@ -48,8 +49,12 @@ def test_ddl_tells_types_nulls_comments_and_layout():
     assert "'delta.dataSkippingStatsColumns' = 'instrument_id,open_time,known_from'" in text
     assert "reasons ARRAY<STRING> NOT NULL" in dictionary.ddl(QUARANTINE)
     for spec in TABLES.values():
-        assert dictionary.ddl(spec).count("\n  ") == len(spec.columns) + 4
+        assert dictionary.ddl(spec).count("\n  ") == len(spec.columns) + 8
     assert "PARTITIONED BY (month)" in dictionary.ddl(RUNS)
+
+
+def test_ddl_creates_tables_as_the_writer_does():
+    assert dictionary.TABLE_PROPERTIES == lake.tables._CONFIGURATION
 
 
 def test_a_type_without_a_place_in_delta_is_our_bug():
