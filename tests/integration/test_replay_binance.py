@@ -292,6 +292,19 @@ async def test_a_bar_that_just_opened_shows_its_open(twin):
     assert (row[5], row[8]) == ("0.00000000", 0)
 
 
+async def test_an_open_bar_over_a_gap_keeps_the_closed_minutes_whole(tmp_path):
+    bars_frame("2026-03-01", 2).write_parquet(tmp_path / "1m.parquet")
+    bars_frame("2026-03-01", 1).write_parquet(tmp_path / "5m.parquet")
+    entries = (entry("1m.parquet"), entry("5m.parquet", timeframe="5m"))
+    tape = Tape.load(write_tape(tmp_path, *entries))
+    clock = ReplayClock(parse_time("2026-03-01T00:04:30"))
+    async with ReplayExchange(tape, clock=clock) as exchange, aiohttp.ClientSession() as session:
+        [row] = await Client(exchange.base_url, session).klines(interval="5m")
+    assert row[1:6] == [
+        "100.00000000", "103.50000000", "98.75000000", "102.00000000", "21.00000000",
+    ]  # fmt: skip
+
+
 async def test_a_revision_shows_when_the_clock_reaches_it(twin, generated):
     revision = generated.defects.revision
     query = {"startTime": to_millis(revision.open_time), "limit": 1}

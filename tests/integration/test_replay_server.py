@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from replay_support import Client, bars_frame, entry, write_tape
 
 from contracts.errors import InvalidTimeError, RequestError, TapeError
 from contracts.time import Clock, parse_time
+from flows.replay.__main__ import main
 from flows.replay.clock import ReplayClock
 from flows.replay.generated import GeneratedTape
-from flows.replay.process import run_in_process
+from flows.replay.process import open_tape, run_in_process, serve
 from flows.replay.server import ReplayExchange
 
 
@@ -185,3 +187,25 @@ def test_the_command_ends_cleanly(tmp_path, way):
         else:
             process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+async def test_serve_sets_and_runs_the_clock_until_a_signal():
+    started = []
+
+    def listening(exchange):
+        started.append((exchange.clock.known(), exchange.clock.speed, exchange.limiter.enabled))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    now = parse_time("2026-03-01T12:00")
+    tape = open_tape("generated", days=1)
+    await serve(tape, now=now, speed=0.001, limits=False, on_listening=listening)
+    [(known, speed, limited)] = started
+    assert (known - now).total_seconds() < 1
+    assert (speed, limited) == (0.001, False)
+
+
+def test_the_command_names_what_is_wrong(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "tape.toml cannot be read" in capsys.readouterr().err
+    assert main(["--days", "1", "--now", "soon"]) == 2
+    assert "--now 'soon' is not a time" in capsys.readouterr().err
