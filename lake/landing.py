@@ -9,6 +9,7 @@ retention policy never has to keep a body for the sake of a much later row.
 from __future__ import annotations
 
 import base64
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ from lake.scan import scan_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from lake.appends import Appended
     from lake.store import Store
@@ -93,36 +93,56 @@ def _row(response: Response, run_id: str, *, with_payload: bool) -> tuple[object
     )
 
 
-def landed(
-    store: Store, view: View, *, venue: str, endpoint: str, since: datetime | None = None
+def landed_index(store: Store, view: View, *, venue: str, endpoint: str) -> pl.DataFrame:
+    """Return what stands of an endpoint, without bodies, in the order received.
+
+    Shape: response_id, params, received_at, status, sha256.
+    """
+    files = [entry for entry in view.files if entry.partition["venue"] == venue]
+    return (
+        scan_files(store, RESPONSES, files)
+        .filter(pl.col("endpoint") == pl.lit(endpoint))
+        .select("response_id", "params", "received_at", "status", "sha256")
+        .sort("received_at", "response_id")
+        .collect()
+    )
+
+
+def load_responses(
+    store: Store, view: View, *, venue: str, response_ids: Sequence[str]
 ) -> list[Response]:
-    """Return stored responses of an endpoint, bodies filled in, in the order received.
+    """Return stored responses with their bodies, in the order received.
 
     Raises:
         ChecksumError: A body is not the one that was received.
     """
     files = [entry for entry in view.files if entry.partition["venue"] == venue]
-    rows = scan_files(store, RESPONSES, files).filter(pl.col("endpoint") == endpoint)
-    if since is not None:
-        rows = rows.filter(pl.col("received_at") >= pl.lit(since))
-    found = rows.sort("received_at", "response_id").collect()
-    bodies = {
-        row["sha256"]: row["payload"]
-        for row in found.iter_rows(named=True)
-        if row["payload"] is not None
-    }
-    missing = [text for text in found["sha256"].unique().to_list() if text not in bodies]
-    if missing:
-        earlier = scan_files(store, RESPONSES, files).filter(
-            pl.col("sha256").is_in(missing) & pl.col("payload").is_not_null()
-        )
+    rows = scan_files(store, RESPONSES, files)
+    found = (
+        rows.filter(pl.col("response_id").is_in(list(response_ids)))
+        .sort("received_at", "response_id")
+        .collect()
+    )
+    stored = found.filter(pl.col("payload").is_not_null())
+    bodies = dict(stored.select("sha256", "payload").iter_rows())
+    elsewhere = [text for text in found["sha256"].unique().to_list() if text not in bodies]
+    if elsewhere:
+        earlier = rows.filter(pl.col("sha256").is_in(elsewhere) & pl.col("payload").is_not_null())
         bodies |= dict(earlier.select("sha256", "payload").collect().iter_rows())
     return [_response(row, bodies) for row in found.iter_rows(named=True)]
 
 
-def _response(row: Mapping[str, object], bodies: Mapping[str, str]) -> Response:
-    import json
+def landed(store: Store, view: View, *, venue: str, endpoint: str) -> list[Response]:
+    """Return all stored responses of an endpoint with their bodies, in the order received.
 
+    Raises:
+        ChecksumError: A body is not the one that was received.
+    """
+    index = landed_index(store, view, venue=venue, endpoint=endpoint)
+    return load_responses(store, view, venue=venue, response_ids=index["response_id"].to_list())
+
+
+def _response(row: Mapping[str, object], bodies: Mapping[str, str]) -> Response:
     text = bodies.get(str(row["sha256"]))
     body = b"" if text is None else text.encode()
     if row["payload_encoding"] == "base64":

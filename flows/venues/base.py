@@ -31,12 +31,14 @@ class VenueAdapter(Protocol):
     Attributes:
         venue: Which venue.
         market_type: What kind of instruments it lists here.
+        bars_endpoint: The endpoint of bars, as it is landed.
         page_bars: Bars that the venue gives per page at most.
         timeframes: Codes of the timeframes that it offers.
     """
 
     venue: Venue
     market_type: MarketType
+    bars_endpoint: str
     page_bars: int
     timeframes: frozenset[str]
 
@@ -84,8 +86,20 @@ class VenueAdapter(Protocol):
     def parse_bars_many(self, responses: Sequence[Response]) -> pl.DataFrame:
         """Return the bars of many pages; column ``page`` is the place in ``responses``."""
 
+    def asked_bars(self, params: Mapping[str, str | int]) -> AskedBars | None:
+        """Return what a landed request for bars asked; None unless it asked for a whole span."""
+
     def check_timeframe(self, timeframe: Timeframe) -> None:
         """Raise ``UnsupportedByVenueError`` unless the venue offers the timeframe."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBars:
+    """What a request for bars asked."""
+
+    venue_symbol: str
+    timeframe: Timeframe
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)

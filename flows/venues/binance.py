@@ -31,8 +31,8 @@ from contracts.errors import InvalidNameError, InvalidSpanError, UnsupportedByVe
 from contracts.names import CanonicalId, MarketType, Timeframe, Venue
 from contracts.spec import Time
 from contracts.tables import BARS, INSTRUMENTS
-from contracts.time import from_micros, to_micros
-from flows.venues.base import Call
+from contracts.time import Span, from_micros, from_millis, to_micros
+from flows.venues.base import AskedBars, Call
 from flows.venues.limiter import Budget
 from flows.venues.payload import (
     SCALAR,
@@ -50,11 +50,10 @@ from flows.venues.payload import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from contracts.response import Response
-    from contracts.time import Span
     from flows.venues.client import VenueClient
 
 CCXT_NAME = "binance"
@@ -139,6 +138,7 @@ class BinanceSpot:
 
     venue = Venue.BINANCE
     market_type = MarketType.SPOT
+    bars_endpoint = "GET /api/v3/klines"
     page_bars = PAGE_BARS
     timeframes = TIMEFRAMES
 
@@ -188,7 +188,7 @@ class BinanceSpot:
             **bounds,
         }
         call = Call(
-            "GET /api/v3/klines",
+            self.bars_endpoint,
             "publicGetKlines",
             WEIGHTS["klines"],
             parse_bars,
@@ -208,6 +208,13 @@ class BinanceSpot:
     def parse_bars_many(self, responses: Sequence[Response]) -> pl.DataFrame:
         """Return the bars of many pages; column ``page`` is the place in ``responses``."""
         return parse_bars_many(responses)
+
+    def asked_bars(self, params: Mapping[str, str | int]) -> AskedBars | None:
+        """Return what a landed request for bars asked; None unless it asked for a whole span."""
+        if "startTime" not in params or "endTime" not in params:
+            return None
+        span = Span(from_millis(int(params["startTime"])), from_millis(int(params["endTime"]) + 1))
+        return AskedBars(str(params["symbol"]), Timeframe.parse(str(params["interval"])), span)
 
     def check_timeframe(self, timeframe: Timeframe) -> None:
         """Raise ``UnsupportedByVenueError`` unless the venue offers the timeframe."""

@@ -70,11 +70,8 @@ def decode_json(response: Response) -> Any:
     except UnicodeDecodeError as error:
         raise unknown_shape(response, f"bytes that are no text at {error.start}") from None
     except json.JSONDecodeError as error:
-        end = (
-            " (the body ends there: it was cut short)"
-            if error.pos >= len(error.doc.rstrip())
-            else ""
-        )
+        at_end = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+        end = " (the body ends there: it was cut short)" if at_end else ""
         what = f"no JSON at character {error.pos} of {len(error.doc)}{end}"
         raise unknown_shape(response, what) from None
     except (ValueError, RecursionError) as error:
