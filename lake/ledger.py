@@ -2,8 +2,9 @@
 
 ``ops.ledger`` is an append-only log of observations. What is known is a pure fold of it: the
 latest observation of an instant wins, and of two made at the same moment the one whose
-state stands later in ``contracts.tables.ledger.State``. What nobody has observed is
-``unfetched``.
+state stands later in ``contracts.tables.ledger.State``; two that claim the same are ordered
+by what they rest on, so that the fold never depends on the order of rows. What nobody has
+observed is ``unfetched``.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def fold(observations: pl.DataFrame, *, known_at: datetime | None = None) -> pl.
         stream=STREAM,
         start="span_start",
         end="span_end",
-        priority=("known_from", "rank"),
+        priority=("known_from", "rank", "source", "span_end", "evidence"),
     )
     return seen.drop("rank")
 
@@ -111,9 +112,12 @@ def runs(folded: pl.DataFrame) -> pl.DataFrame:
             pl.col("span_start").first(),
             pl.col("span_end").last(),
             pl.col("state").first(),
-            pl.col("source").unique(maintain_order=True).str.join("+"),
+            pl.col("source").drop_nulls().unique(maintain_order=True),
             pl.col("evidence").drop_nulls().first(),
             pl.col("known_from").max(),
+        )
+        .with_columns(
+            source=pl.when(pl.col("source").list.len() > 0).then(pl.col("source").list.join("+"))
         )
         .drop("run")
     )
