@@ -103,6 +103,7 @@ class WeightedLimiter:
         self._count = 0
         self._count_read_at = float("-inf")
         self._straddling = 0
+        self._straddled_at = float("-inf")
         self._turned_at = float("-inf")
         self._window_end = float("inf")
         self._paused_until = float("-inf")
@@ -194,9 +195,12 @@ class WeightedLimiter:
     def _read_count(self, ticket: Ticket, used: int, now: float, window: float) -> None:
         if ticket.left_at < self._turned_at:
             self._straddling += ticket.weight
+            self._straddled_at = now
         elif used >= self._count:
             self._count, self._count_read_at = used, now
             self._window_end = min(self._window_end, now + window)
+            if ticket.left_at >= self._straddled_at:
+                self._straddling = 0
         elif ticket.left_at >= self._count_read_at:
             self._window_end = min(self._window_end, now) + window
             self._turn(used, now)
