@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lake.layout import absorbed, file_frames
-from lake.scan import read_files, scan_files
+from lake.scan import collect_files, read_files, scan_files
 from lake.tables import Change
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def append_missing(table: Table, frame: pl.DataFrame, *, app: str) -> Appended:
     """
     spec = table.spec
     rows = 0
-    unique = spec.check_schema(frame).unique(subset=list(spec.key), maintain_order=True)
+    unique = spec.check_schema(frame).unique(
+        subset=list(spec.key), keep="first", maintain_order=True
+    )
     if unique.is_empty():
         return Appended(0, table.head().version, changed=False)
 
@@ -51,7 +53,7 @@ def append_missing(table: Table, frame: pl.DataFrame, *, app: str) -> Appended:
         rows = 0
         write: list[pl.DataFrame] = []
         remove: list[FileEntry] = []
-        for part in unique.partition_by(spec.partition_by, maintain_order=True):
+        for part in partitions(spec, unique):
             files = view.partition(part.select(spec.partition_by).row(0, named=True))
             new = part.join(
                 stored_keys(table.store, spec, files, part),
@@ -86,15 +88,35 @@ def append_to_partition(
 
 
 def sorted_rows(spec: TableSpec, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows in the table's order."""
-    return rows.sort(spec.sort_by, maintain_order=True)
+    """Return rows in the table's order; rows that are in order already are not moved."""
+    return rows if _is_sorted(rows, spec.sort_by) else rows.sort(spec.sort_by, maintain_order=True)
+
+
+def _is_sorted(rows: pl.DataFrame, by: Sequence[str]) -> bool:
+    """Tell whether rows are surely in order; nulls make it unsure."""
+    in_order: pl.Expr = pl.lit(value=True)
+    for name in reversed(by):
+        here, before = pl.col(name), pl.col(name).shift(1)
+        in_order = (here > before) | ((here == before) & in_order)
+    found = rows.lazy().select(in_order.slice(1).fill_null(value=False).all())
+    return bool(found.collect(engine="streaming").item())
+
+
+def partitions(spec: TableSpec, rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Split rows by partition; rows of one partition are not copied."""
+    first = rows.row(0)
+    places = [rows.columns.index(name) for name in spec.partition_by]
+    if all((rows.to_series(at) == first[at]).all() for at in places):
+        return [rows]
+    return rows.partition_by(spec.partition_by, maintain_order=True)
 
 
 def stored_keys(
     store: Store, spec: TableSpec, files: Sequence[FileEntry], frame: pl.DataFrame
 ) -> pl.DataFrame:
     """Return the keys of stored rows that may equal a key of ``frame``, one partition."""
-    return scan_near(store, spec, files, frame).select(spec.key).collect()
+    near = scan_near(store, spec, files, frame).select(spec.key)
+    return collect_files(store, spec, files, near)
 
 
 def scan_near(

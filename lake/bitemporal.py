@@ -89,12 +89,14 @@ def _painted(group: pl.DataFrame, start: str, end: str) -> pl.DataFrame:
 
 
 def known_versions(
-    current: pl.LazyFrame, revisions: pl.LazyFrame, key: Sequence[str], known_at: datetime
-) -> pl.LazyFrame:
+    current: pl.DataFrame, revisions: pl.DataFrame, key: Sequence[str], known_at: datetime
+) -> pl.DataFrame:
     """Return, for each key, the version that was known at ``known_at``.
 
-    A current row known by then is the newest version of its key, so it is the answer; the
-    other keys get the newest superseded version known by then, if there is one.
+    A current row known by then is the newest version of its key, so it is the answer. Of a
+    key whose current row came later, the answer is the newest superseded version known by
+    then, if there is one. A current row is replaced, never removed, so every superseded
+    version has a current one.
 
     Args:
         current: Rows as known now, one per key.
@@ -102,17 +104,28 @@ def known_versions(
         key: The columns that identify a row.
         known_at: A point on the system axis.
 
-    Shape: the columns of ``current``; current rows in their order, then older ones.
+    Shape: the columns of ``current`` in the order of its rows, without the keys of which
+    nothing was known.
     """
     moment = pl.lit(known_at, pl.Datetime("us", "UTC"))
-    standing = current.filter(pl.col("known_from") <= moment)
+    places = current.select((pl.col("known_from") > moment).arg_true()).to_series()
+    if places.is_empty():
+        return current
+    late = current[places].select(key).with_columns(place=places)
     older = (
         revisions.filter(pl.col("known_from") <= moment)
         .sort("known_from")
         .unique(subset=list(key), keep="last", maintain_order=True)
-        .join(standing.select(key), on=key, how="anti", maintain_order="left")
+        .join(late, on=key, how="inner")
+        .sort("place")
     )
-    return pl.concat([standing, older], how="vertical")
+    replaced = pl.DataFrame(
+        [
+            current[name] if name in key else current[name].scatter(older["place"], older[name])
+            for name in current.columns
+        ]
+    )
+    return replaced.filter(pl.col("known_from") <= moment)
 
 
 def version_spans(

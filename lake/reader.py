@@ -221,26 +221,33 @@ def _only(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
 
 def _pieces(cut: _Cut, query: BarsQuery, names: Sequence[str]) -> list[pl.LazyFrame]:
     if len(names) > _PIECEWISE:
-        rows = _selected(cut.source, cut.bars, query, names)
-        if query.known_at is not None:
-            revisions = _selected(cut.source, cut.revisions, query, names)
-            rows = known_versions(rows, revisions, _KEY, query.known_at)
-        return [rows.sort(_KEY)]
-    return [_piece(cut, query, name) for name in names]
-
-
-def _piece(cut: _Cut, query: BarsQuery, name: str) -> pl.LazyFrame:
-    """Return the rows of one instrument in order of time."""
-    current = _ordered(cut.source, cut.bars, query, name)
-    if query.known_at is None:
-        return current
-    superseded = [
-        entry for entry in _timeframe_files(cut.revisions, query) if _may_hold(entry, name)
+        rows = _selected(cut.source, cut.bars, query, names).sort(_KEY)
+        return [_as_known(rows, _selected(cut.source, cut.revisions, query, names), query)]
+    return [
+        _as_known(
+            _ordered(cut.source, cut.bars, query, name),
+            _ordered(cut.source, cut.revisions, query, name),
+            query,
+        )
+        for name in names
     ]
-    if not superseded:
-        return current.filter(pl.col("known_from") <= pl.lit(query.known_at, Time))
-    revisions = _ordered(cut.source, cut.revisions, query, name)
-    return known_versions(current, revisions, _KEY, query.known_at).sort("open_time")
+
+
+def _as_known(current: pl.LazyFrame, revisions: pl.LazyFrame, query: BarsQuery) -> pl.LazyFrame:
+    """Return the versions known at the query's known_at, in the order of ``current``."""
+    known_at = query.known_at
+    if known_at is None:
+        return current
+    wanted = {*_KEY, "known_from", "available_at", *(query.columns or BARS.schema.names())}
+    columns = [name for name in BARS.schema.names() if name in wanted]
+
+    def known(frame: pl.DataFrame) -> pl.DataFrame:
+        return known_versions(frame, revisions.select(columns).collect(), _KEY, known_at)
+
+    schema = {name: BARS.schema[name] for name in columns}
+    return current.select(columns).map_batches(
+        known, predicate_pushdown=False, projection_pushdown=False, schema=schema
+    )
 
 
 def _ordered(source: Source, view: View, query: BarsQuery, name: str) -> pl.LazyFrame:

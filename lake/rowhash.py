@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _U64 = pl.UInt64()
 _MASK = (1 << 64) - 1
 EMPTY = "0" * 32
+_FEW = 8
 
 
 def frame_hash(frame: pl.DataFrame) -> str:
@@ -73,12 +74,17 @@ def column_constants(name: str) -> tuple[int, int]:
 
 def _column(series: pl.Series) -> pl.Expr:
     salt, factor = column_constants(series.name)
-    salted = _bits(series) + pl.lit(salt, _U64)
-    folded = salted ^ (salted // pl.lit(1 << 32, _U64))
-    return (folded * pl.lit(factor, _U64)).fill_null(pl.lit(0, _U64))
+    bits = _bits(series)
+    if isinstance(bits, int):
+        salted_bits = (bits + salt) & _MASK
+        return pl.lit(((salted_bits ^ (salted_bits >> 32)) * factor) & _MASK, _U64)
+    salted = bits + pl.lit(salt, _U64)
+    hashed = (salted ^ (salted // pl.lit(1 << 32, _U64))) * pl.lit(factor, _U64)
+    return hashed.fill_null(pl.lit(0, _U64)) if series.null_count() else hashed
 
 
-def _bits(series: pl.Series) -> pl.Expr:
+def _bits(series: pl.Series) -> pl.Expr | int:
+    """Return the 64 bits of each value, or the ones that all values share."""
     column, dtype = pl.col(series.name), series.dtype
     if dtype == pl.Float64:
         return column.reinterpret(dtype=_U64)
@@ -97,14 +103,21 @@ def _bits(series: pl.Series) -> pl.Expr:
     raise InvariantError(f"column {series.name}: no row hash for {dtype}")
 
 
-def _text_bits(column: pl.Expr, series: pl.Series) -> pl.Expr:
-    distinct = series.unique().drop_nulls()
+def _text_bits(column: pl.Expr, series: pl.Series) -> pl.Expr | int:
+    """Hash each distinct text once; sorted tables hold few of them, in long runs."""
+    distinct = series.rle().struct.field("value").unique().drop_nulls()
     if distinct.is_empty():
         return pl.lit(None, _U64)
-    bits = pl.Series([text_bits(text) for text in distinct.to_list()], dtype=_U64)
-    if len(distinct) == 1:
-        return pl.when(column.is_not_null()).then(pl.lit(bits[0], _U64))
-    return column.replace_strict(distinct, bits, default=None, return_dtype=_U64)
+    bits = [text_bits(text) for text in distinct.to_list()]
+    if len(bits) == 1 and not series.null_count():
+        return bits[0]
+    if len(bits) > _FEW:
+        known = pl.Series(bits, dtype=_U64)
+        return column.replace_strict(distinct, known, default=None, return_dtype=_U64)
+    chosen: pl.Expr = pl.lit(None, _U64)
+    for text, each in zip(distinct.to_list(), bits, strict=True):
+        chosen = pl.when(column == pl.lit(text)).then(pl.lit(each, _U64)).otherwise(chosen)
+    return chosen
 
 
 def _mix(value: pl.Expr) -> pl.Expr:

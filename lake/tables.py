@@ -17,6 +17,7 @@ import random
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from contracts.errors import (
     TornLogError,
 )
 from contracts.time import to_millis
-from lake.parts import FileEntry, write_part
+from lake.parts import FileEntry, Part, write_part
 from lake.store import unavailable
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from lake.store import Store
 
 _ATTEMPTS = 40
+_WRITERS = 2
 _LOG_SEARCH = 200
 _RECENT_COMMITS = 10
 _CONFIGURATION = {
@@ -200,8 +202,7 @@ class Table:
             )
             for entry in change.remove
         ]
-        for frame in change.write:
-            part = write_part(self.store, self.spec, self.spec.check_schema(frame))
+        for part in self._write(change.write):
             entry = part.entry
             values = {name: str(value) for name, value in entry.partition.items()}
             actions.append(
@@ -227,6 +228,14 @@ class Table:
                 return False
             raise unavailable(f"commit to {self.uri}", error) from error
         return True
+
+    def _write(self, frames: Sequence[pl.DataFrame]) -> list[Part]:
+        """Write each frame as a file, one being hashed and stored while the next is encoded."""
+        checked = [self.spec.check_schema(frame) for frame in frames]
+        if len(checked) < 2:
+            return [write_part(self.store, self.spec, frame) for frame in checked]
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return list(pool.map(lambda frame: write_part(self.store, self.spec, frame), checked))
 
     def _in_log(self, commit_id: str) -> bool:
         self._handle = None
@@ -298,13 +307,20 @@ class Table:
                 )
 
     def _unreadable(self, error: Exception) -> StorageError:
-        if "json" in str(error).casefold():
-            return TornLogError(
-                f"The Delta log of {self.uri} cannot be read: {str(error).splitlines()[0][:200]}",
-                remedy="Move the broken commit file away and ingest its span again",
-                table=self.spec.name,
-            )
-        return unavailable(f"open table {self.uri}", error)
+        """Tell a broken log from a store that cannot be reached: the remedies differ."""
+        text = str(error).casefold()
+        if "contiguous commit" in text:
+            why, remedy = "a commit is missing", "Restore the missing file from a copy of the lake"
+        elif "json error" in text:
+            why = str(error).splitlines()[0][:200]
+            remedy = "Move the broken commit file away and ingest its span again"
+        else:
+            return unavailable(f"open table {self.uri}", error)
+        return TornLogError(
+            f"The Delta log of {self.uri} cannot be read: {why}",
+            remedy=remedy,
+            table=self.spec.name,
+        )
 
     def _view(self, handle: DeltaTable) -> View:
         actions = pl.DataFrame(handle.get_add_actions(flatten=True))

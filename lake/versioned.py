@@ -14,10 +14,17 @@ import polars as pl
 
 from contracts.errors import InvariantError
 from contracts.tables import BARS
-from lake.appends import append_missing, append_to_partition, overlapping, scan_near, sorted_rows
+from lake.appends import (
+    append_missing,
+    append_to_partition,
+    overlapping,
+    partitions,
+    scan_near,
+    sorted_rows,
+)
 from lake.knowledge import check_clock, known_from_after
 from lake.layout import file_frames
-from lake.scan import read_files
+from lake.scan import collect_files, read_files
 from lake.tables import Change
 from lake.transforms.bars import ROW_KEY, compare
 
@@ -54,10 +61,10 @@ class Published:
 class _Plan:
     """The comparison behind one attempt at a commit."""
 
-    def __init__(self, candidates: pl.DataFrame, known: datetime) -> None:
+    def __init__(self, candidates: pl.DataFrame, known: datetime, app: str) -> None:
         self.candidates = candidates
         self.known = known
-        self.app = "" if candidates.is_empty() else _app_of(candidates)
+        self.app = app
         self.new = self.revised = self.identical = 0
         self.refused: list[pl.DataFrame] = []
         self.newest: datetime | None = None
@@ -69,10 +76,11 @@ class _Plan:
 
 def _app_of(candidates: pl.DataFrame) -> str:
     """Return the unit of writing: one per venue and timeframe."""
-    units = candidates.select("venue", "timeframe").unique()
-    if units.height != 1:
+    names = ("venue", "timeframe")
+    first = [candidates[name][0] for name in names]
+    if not all((candidates[name] == told).all() for name, told in zip(names, first, strict=True)):
         raise InvariantError("a batch of bars of several venues or timeframes")
-    return f"publish/{units['venue'][0]}/{units['timeframe'][0]}"
+    return f"publish/{first[0]}/{first[1]}"
 
 
 def publish_bars(
@@ -91,23 +99,24 @@ def publish_bars(
         ClockRegressionError: ``known`` is more than five minutes behind the table.
     """
     if candidates.is_empty():
-        return _Plan(candidates, known).result(bars.head().version)
-    attempt = _Plan(candidates, known)
+        return _Plan(candidates, known, "").result(bars.head().version)
+    app = _app_of(candidates)
+    attempt = _Plan(candidates, known, app)
 
     def plan(view: View) -> Change:
         nonlocal attempt
-        attempt = _Plan(candidates, known)
+        attempt = _Plan(candidates, known, app)
         check_clock(view, known)
         write: list[pl.DataFrame] = []
         remove: list[FileEntry] = []
-        for part in candidates.partition_by(BARS.partition_by, maintain_order=True):
+        for part in partitions(BARS, candidates):
             files = view.partition(part.select(BARS.partition_by).row(0, named=True))
             written, removed = _plan_partition(bars.store, revisions, files, part, attempt)
             write += written
             remove += removed
         return Change(write, remove)
 
-    done = bars.transact(attempt.app, plan)
+    done = bars.transact(app, plan)
     return attempt.result(done.version)
 
 
@@ -118,7 +127,8 @@ def _plan_partition(
     part: pl.DataFrame,
     attempt: _Plan,
 ) -> tuple[list[pl.DataFrame], list[FileEntry]]:
-    found = compare(part, scan_near(store, BARS, files, part).collect())
+    near = collect_files(store, BARS, files, scan_near(store, BARS, files, part))
+    found = compare(part, near)
     known_from = known_from_after(attempt.known, found.superseded)
     attempt.new += found.new.height
     attempt.revised += found.revised.height

@@ -104,7 +104,7 @@ def test_known_versions_never_show_what_was_learnt_later(told, hour, random):
         if (seen := [each for each in hours if each <= hour])
     }
 
-    found = known_versions(current, revisions, ["key"], KNOWN + hour * HOUR).collect()
+    found = known_versions(current.collect(), revisions.collect(), ["key"], KNOWN + hour * HOUR)
 
     assert dict(found.select("key", "value").iter_rows()) == model
     assert found.height == len(model)
