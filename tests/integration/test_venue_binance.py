@@ -379,3 +379,12 @@ async def test_redirects_are_not_followed():
         answer = await send(session, f"{server.url}/x")
     assert answer.status == 302
     assert len(server.seen) == 1
+
+
+async def test_the_params_of_a_landed_page_tell_what_was_asked():
+    async with serving() as server, adapter_at(server.url) as venue:
+        page_asked = await venue.fetch_bars("BTCUSDT", MINUTE, HOUR)
+        first_asked = await venue.fetch_first_bar("BTCUSDT", MINUTE, START)
+    asked = venue.asked_bars(page_asked.params)
+    assert (asked.venue_symbol, asked.timeframe, asked.span) == ("BTCUSDT", MINUTE, HOUR)
+    assert venue.asked_bars(first_asked.params) is None
