@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from contracts.errors import RequestError
 from contracts.names import InstrumentId, Timeframe, Venue
 from contracts.spec import Time
 from contracts.tables import INSTRUMENTS, LEDGER, table
@@ -244,6 +245,7 @@ def open_lake(
 
     Raises:
         LakeNotFoundError: There is no lake at this root.
+        RequestError: ``verify`` without a snapshot.
         LakeFormatError: It was written by a newer Tidemark.
         UnknownSnapshotError: No such snapshot.
         ChecksumError: The snapshot's manifest is not what was written.
@@ -251,6 +253,11 @@ def open_lake(
     store = Store(root, options=storage_options)
     read_lake(store)
     if snapshot is None:
+        if verify:
+            raise RequestError(
+                "Only a snapshot can be verified, and none is named",
+                remedy="Pass snapshot=, or leave verify out",
+            )
         return Lake(store, Tables(store, clock or SystemClock()), manifest=None)
     manifest = load_manifest(store, snapshot)
     return Lake(store, Pinned(store, manifest, verify=verify), manifest=manifest)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from contracts.errors import ChecksumError
+from contracts.errors import ChecksumError, InvariantError
 from contracts.names import Venue
 from contracts.response import Response, canonical_json
 from contracts.tables import RESPONSES
 from lake.appends import append_missing
-from lake.scan import scan_files
+from lake.scan import collect_files, scan_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,8 @@ def land(table: Table, responses: Sequence[Response], *, run_id: str) -> Appende
     """
     if not responses:
         return append_missing(table, RESPONSES.empty(), app="land")
+    if len({response.venue for response in responses}) != 1:
+        raise InvariantError("responses of several venues in one landing")
     stored = _stored_bodies(table.store, table.head(), responses)
     rows = []
     for response in sorted(responses, key=lambda each: (each.received_at, each.response_id)):
@@ -61,13 +63,12 @@ def _stored_bodies(store: Store, view: View, responses: Sequence[Response]) -> s
         if entry.partition["venue"] == venue and entry.partition["date"] >= first
     ]
     wanted = [each.sha256 for each in responses]
-    found = (
+    bodies = (
         scan_files(store, RESPONSES, files)
         .filter(pl.col("sha256").is_in(wanted) & pl.col("payload").is_not_null())
         .select("endpoint", "sha256")
-        .collect()
     )
-    return set(found.iter_rows())
+    return set(collect_files(store, RESPONSES, files, bodies).iter_rows())
 
 
 def _row(response: Response, run_id: str, *, with_payload: bool) -> tuple[object, ...]:
@@ -99,13 +100,13 @@ def landed_index(store: Store, view: View, *, venue: str, endpoint: str) -> pl.D
     Shape: response_id, params, received_at, status, sha256.
     """
     files = [entry for entry in view.files if entry.partition["venue"] == venue]
-    return (
+    index = (
         scan_files(store, RESPONSES, files)
         .filter(pl.col("endpoint") == pl.lit(endpoint))
         .select("response_id", "params", "received_at", "status", "sha256")
         .sort("received_at", "response_id")
-        .collect()
     )
+    return collect_files(store, RESPONSES, files, index)
 
 
 def load_responses(
@@ -118,17 +119,15 @@ def load_responses(
     """
     files = [entry for entry in view.files if entry.partition["venue"] == venue]
     rows = scan_files(store, RESPONSES, files)
-    found = (
-        rows.filter(pl.col("response_id").is_in(list(response_ids)))
-        .sort("received_at", "response_id")
-        .collect()
-    )
+    asked = rows.filter(pl.col("response_id").is_in(list(response_ids)))
+    found = collect_files(store, RESPONSES, files, asked.sort("received_at", "response_id"))
     stored = found.filter(pl.col("payload").is_not_null())
     bodies = dict(stored.select("sha256", "payload").iter_rows())
     elsewhere = [text for text in found["sha256"].unique().to_list() if text not in bodies]
     if elsewhere:
         earlier = rows.filter(pl.col("sha256").is_in(elsewhere) & pl.col("payload").is_not_null())
-        bodies |= dict(earlier.select("sha256", "payload").collect().iter_rows())
+        told = collect_files(store, RESPONSES, files, earlier.select("sha256", "payload"))
+        bodies |= dict(told.iter_rows())
     return [_response(row, bodies) for row in found.iter_rows(named=True)]
 
 

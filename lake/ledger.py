@@ -20,7 +20,7 @@ from contracts.time import MICROSECOND, Span
 from lake.appends import append_to_partition
 from lake.bitemporal import visible
 from lake.knowledge import check_clock
-from lake.scan import scan_files
+from lake.scan import collect_files, scan_files
 from lake.tables import Change
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def read_observations(
         rows = rows.filter(
             pl.col("span_end") > pl.lit(span.start), pl.col("span_start") < pl.lit(span.end)
         )
-    return rows.collect()
+    return collect_files(store, LEDGER, files, rows)
 
 
 def record(table: Table, observations: pl.DataFrame, *, known: datetime) -> int:

@@ -28,10 +28,10 @@ from contracts.tables import BAR_REVISIONS, BARS, LEDGER
 from contracts.time import iso
 from lake.bitemporal import known_versions, version_spans
 from lake.ledger import read_observations
-from lake.scan import scan_files
+from lake.scan import collect_files, scan_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from contracts.names import Timeframe
     from contracts.spec import TableSpec
@@ -123,6 +123,10 @@ def _checked_columns(spec: TableSpec, columns: Sequence[str] | None) -> list[str
             raise RequestError(
                 f"{spec.name} has no column {name!r}", remedy=suggest(name, spec.by_name)
             )
+    if len(set(columns)) != len(columns):
+        raise RequestError(
+            f"A column is asked for twice in {list(columns)}", remedy="Name each column once"
+        )
     return list(columns)
 
 
@@ -148,16 +152,13 @@ def _exact(cut: _Cut, query: BarsQuery, name: str) -> str:
     except InvalidNameError as error:
         remedy = f"{error.remedy}; in a lake an instrument is asked as BTC-USDT-SPOT.BINANCE"
         raise InvalidNameError(error.message, remedy=remedy, text=name) from None
-    files = [entry for entry in _timeframe_files(cut.bars, query) if _may_hold(entry, exact)]
+    whole = BarsQuery((), query.timeframe)
+    files = [entry for entry in _timeframe_files(cut.bars, whole) if _may_hold(entry, exact)]
     if any(entry.low["instrument_id"] == entry.high["instrument_id"] for entry in files):
         return exact
-    observed = read_observations(cut.source.store, cut.ledger, instruments=[exact])
-    if not observed.filter(pl.col("timeframe") == query.timeframe.code).is_empty():
+    if not _observed(cut, query.timeframe, exact).is_empty():
         return exact
-    if (
-        files
-        and not _only(scan_files(cut.source.store, BARS, files), exact).head(1).collect().is_empty()
-    ):
+    if not _collected(cut, cut.bars, files, lambda rows: _only(rows, exact).head(1)).is_empty():
         return exact
     raise _unknown(name, query, stream_ids(cut, query.timeframe))
 
@@ -172,15 +173,34 @@ def stream_ids(cut: _Cut, timeframe: Timeframe) -> list[str]:
         if entry.low["instrument_id"] == entry.high["instrument_id"]
     }
     mixed = [entry for entry in files if entry.low["instrument_id"] != entry.high["instrument_id"]]
-    stored = scan_files(cut.source.store, BARS, mixed).select("instrument_id").unique().collect()
-    observed = (
-        scan_files(cut.source.store, LEDGER, cut.ledger.files)
-        .filter(pl.col("timeframe") == timeframe.code)
-        .select("instrument_id")
-        .unique()
-        .collect()
+    stored = _collected(cut, cut.bars, mixed, lambda rows: rows.select("instrument_id").unique())
+    of_timeframe = pl.col("timeframe") == pl.lit(timeframe.code)
+    observed = _collected(
+        cut,
+        cut.ledger,
+        cut.ledger.files,
+        lambda rows: rows.filter(of_timeframe).select("instrument_id").unique(),
     )
     return sorted(pure | set(stored["instrument_id"]) | set(observed["instrument_id"]))
+
+
+def _observed(cut: _Cut, timeframe: Timeframe, name: str) -> pl.DataFrame:
+    """Return the observations of one instrument's bars of a timeframe."""
+    cut.source.trust(cut.ledger, cut.ledger.files)
+    observed = read_observations(cut.source.store, cut.ledger, instruments=[name])
+    return observed.filter(pl.col("timeframe") == timeframe.code)
+
+
+def _collected(
+    cut: _Cut,
+    view: View,
+    files: Sequence[FileEntry],
+    ask: Callable[[pl.LazyFrame], pl.LazyFrame],
+) -> pl.DataFrame:
+    """Return what is asked of the rows of some files, which are trusted first."""
+    cut.source.trust(view, files)
+    store = cut.source.store
+    return collect_files(store, view.spec, files, ask(scan_files(store, view.spec, files)))
 
 
 def _unknown(name: str, query: BarsQuery, known: Iterable[str]) -> UnknownStreamError:
@@ -313,16 +333,15 @@ def _check_known(cut: _Cut, query: BarsQuery, name: str) -> None:
             if isinstance(least, datetime) and least + _STATISTICS_STEP <= known_at:
                 return
     firsts = [
-        _only(scan_files(cut.source.store, view.spec, files), name)
-        .select(pl.col("known_from").min())
-        .collect()
-        .item()
+        _collected(
+            cut,
+            view,
+            [entry for entry in _timeframe_files(view, whole) if _may_hold(entry, name)],
+            lambda rows: _only(rows, name).select(pl.col("known_from").min()),
+        ).item()
         for view in (cut.bars, cut.revisions)
-        for files in ([e for e in _timeframe_files(view, whole) if _may_hold(e, name)],)
     ]
-    observed = read_observations(cut.source.store, cut.ledger, instruments=[name])
-    of_timeframe = observed.filter(pl.col("timeframe") == query.timeframe.code)
-    firsts.append(of_timeframe["known_from"].min())
+    firsts.append(_observed(cut, query.timeframe, name)["known_from"].min())
     first = min((moment for moment in firsts if moment is not None), default=None)
     if first is None or first > known_at:
         told = "never" if first is None else iso(first)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lake.store import unavailable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -56,4 +58,24 @@ def _by_partition(files: Iterable[FileEntry]) -> list[list[FileEntry]]:
 
 def read_files(store: Store, spec: TableSpec, files: Sequence[FileEntry]) -> pl.DataFrame:
     """Return all rows of some files, eagerly."""
-    return scan_files(store, spec, files).collect()
+    return collect_files(store, spec, files, scan_files(store, spec, files))
+
+
+def collect_files(
+    store: Store, spec: TableSpec, files: Iterable[FileEntry], rows: pl.LazyFrame
+) -> pl.DataFrame:
+    """Return ``rows``, which come from ``files``; where that fails name the file at fault.
+
+    Raises:
+        SnapshotIncompleteError: A file is missing.
+        ChecksumError: A file is not what was written.
+        StoreUnavailableError: The files are sound, but could not be read.
+    """
+    from lake.verify import check_file
+
+    try:
+        return rows.collect()
+    except (OSError, pl.exceptions.ComputeError) as error:
+        for entry in files:
+            check_file(store, f"{spec.path}/{entry.path}", entry, hashed=True)
+        raise unavailable(f"read {store.uri_of(spec.path)}", error) from error

@@ -99,6 +99,8 @@ class Store:
     def get(self, path: str) -> bytes | None:
         """Return the bytes of an object, or None where there is none."""
         with storage_errors(f"read {self.uri_of(path)}"):
+            if self.is_local and not self.path.is_dir():
+                return None
             try:
                 return bytes(obstore.get(self._objects, path).bytes())
             except FileNotFoundError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lake.parts import FileEntry
     from lake.store import Store
 
-_REMEDY = "Restore the file from a copy of the lake; the snapshot cannot be read without it"
+_REMEDY = "Restore the file from a copy of the lake; nothing else can be read in its place"
 _THREADS = 4
 
 
@@ -48,7 +48,7 @@ def check_file(store: Store, path: str, entry: FileEntry, *, hashed: bool) -> No
         )
     if hashed and hashlib.sha256(store.get(path) or b"").hexdigest() != entry.sha256:
         raise ChecksumError(
-            f"{store.uri_of(path)} has changed: its SHA-256 is not the one that was pinned",
+            f"{store.uri_of(path)} has changed: its SHA-256 is not the one it was written with",
             remedy=_REMEDY,
             path=path,
         )
