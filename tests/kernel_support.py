@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -256,3 +258,20 @@ def assert_spans_sound(history: pl.DataFrame) -> None:
     after = pl.col("known_from").shift(-1).over(BAR_KEY)
     assert ordered.filter(pl.col("known_to").ne_missing(after)).is_empty()
     assert ordered.filter(pl.col("known_to") <= pl.col("known_from")).is_empty()
+
+
+def child(module: Path, call: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start ``call`` of a test module in a process of its own, with texts as arguments."""
+    folders = [str(module.parent), str(module.parents[1]), str(module.parents[2])]
+    told = [str(argument) for argument in arguments]
+    code = f"import sys; sys.path[:0] = {folders!r}; import {module.stem} as m; m.{call}(*{told!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """Wait for a child that must end well; return what it printed."""
+    printed, complaint = process.communicate(timeout=60)
+    assert process.returncode == 0, complaint[-2_000:]
+    return printed

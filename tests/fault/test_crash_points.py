@@ -1,0 +1,182 @@
+"""kill -9 before every storage operation: whoever runs again ends where nobody died."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from kernel_support import (
+    BTC,
+    KNOWN,
+    Kernel,
+    Row,
+    assert_spans_sound,
+    child,
+    content,
+    finished,
+    quarantine_of,
+    response_of,
+    series,
+)
+
+from contracts.tables import BARS
+from lake.store import Store
+from lake.verify import verify
+
+LATER = KNOWN + timedelta(hours=1)
+NEXT_YEAR = 407_520
+
+
+def start_lake(root):
+    """Make a lake that has seen one run, so that tables both stand and do not."""
+    kernel = Kernel(root)
+    kernel.land(response_of(b"[1]"))
+    kernel.publish(series(range(10)))
+    kernel.observe(0, 10)
+    return kernel
+
+
+def work(kernel):
+    """Walk the path of the data once, in its order; return the snapshot's id."""
+    kernel.land(response_of(b"[1]", at=LATER), response_of(b"[2]", at=LATER, limit=2))
+    kernel.quarantine(quarantine_of([50], known=LATER))
+    kernel.publish([Row(3, 200.0), Row(4, 201.0), Row(20, 1.0), Row(NEXT_YEAR, 2.0)])
+    kernel.observe(3, 21)
+    return kernel.snapshot().snapshot_id
+
+
+class Countdown:
+    """Counts storage operations and dies, as kill -9 does, before the last of them.
+
+    A death in a put leaves half of the object where the store stages it.
+    """
+
+    def __init__(self, left):
+        self.left = left
+        self.seen = 0
+        self.lock = threading.Lock()
+
+    def tick(self, *arguments):
+        with self.lock:
+            self.seen += 1
+            if self.seen != self.left:
+                return
+            if arguments and isinstance(arguments[0], Store):
+                store, path, data = arguments
+                staged = store.path / f"{path}#1"
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                staged.write_bytes(bytes(data)[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self, patch):
+        for name in ("put", "create"):
+            original = getattr(Store, name)
+            patch(Store, name, lambda *a, _original=original: self.tick(*a) or _original(*a))
+        patch(Store, "delete", self._wrapped(Store.delete))
+        patch(DeltaTable, "create", self._wrapped(DeltaTable.create))
+        write = self._wrapped(DeltaTable.create_write_transaction)
+        patch(DeltaTable, "create_write_transaction", write)
+
+    def _wrapped(self, original):
+        def call(*arguments, **options):
+            self.tick()
+            return original(*arguments, **options)
+
+        return call
+
+
+def run_and_die(root, left):
+    """Run in the child: do the work and die before operation ``left``."""
+    kernel = Kernel(Path(root), known=LATER)
+    Countdown(int(left)).install(setattr)
+    sys.stdout.write(work(kernel))
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    root = tmp_path_factory.mktemp("crash") / "start"
+    start_lake(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fault_free(started, tmp_path_factory):
+    """Return what a run without faults leaves, its snapshot and its number of operations."""
+    root = tmp_path_factory.mktemp("crash") / "free"
+    shutil.copytree(started, root)
+    kernel, countdown = Kernel(root, known=LATER), Countdown(-1)
+    with pytest.MonkeyPatch.context() as patch:
+        countdown.install(patch.setattr)
+        snapshot_id = work(kernel)
+    return content(kernel), snapshot_id, countdown.seen
+
+
+def without_knowledge(told):
+    """Return values only: a run at a later hour dates its knowledge later."""
+    return {
+        "bars": [row[:-1] for row in told["bars"]],
+        "versions": [row[:-2] for row in told["versions"]],
+        "ledger": [row[:6] for row in told["ledger"]],
+        "quarantine": told["quarantine"],
+        "responses": told["responses"],
+    }
+
+
+def test_the_work_touches_every_kind_of_operation(fault_free):
+    assert 15 <= fault_free[2] <= 40
+
+
+def test_killed_before_any_operation_and_run_again_nothing_differs(started, fault_free, tmp_path):
+    expected, snapshot_id, operations = fault_free
+
+    def crash(left):
+        root = tmp_path / f"crash-{left}"
+        shutil.copytree(started, root)
+        process = child(Path(__file__), "run_and_die", root, left)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, f"operation {left} was not reached"
+        return root
+
+    with ThreadPoolExecutor(2) as pool:
+        roots = list(pool.map(crash, range(1, operations + 1)))
+    for root in roots:
+        again_later = tmp_path / f"{root.name}-later"
+        shutil.copytree(root, again_later)
+        assert_readable_between(Kernel(root, known=LATER))
+
+        rerun = Kernel(root, known=LATER)
+        assert work(rerun) == snapshot_id, root.name
+        assert content(rerun) == expected, root.name
+        assert work(rerun) == snapshot_id
+
+        late = Kernel(again_later, known=LATER + timedelta(minutes=10))
+        work(late)
+        assert without_knowledge(content(late)) == without_knowledge(expected), root.name
+
+
+def assert_readable_between(kernel):
+    """Check what a reader meets after the crash and before the second run."""
+    lk = kernel.lake()
+    bars = lk.bars(BTC, timeframe="1m").collect()
+    assert bars.select("open_time").is_unique().all()
+    assert bars.height in (10, 12)
+    assert_spans_sound(lk.bar_history(BTC, timeframe="1m").collect())
+    for name in lk.snapshots()["snapshot_id"]:
+        assert verify(kernel.store, kernel.lake(snapshot=name).manifest).files
+    before = lk.bars(BTC, timeframe="1m", known_at=KNOWN).collect()
+    assert before["close"].to_list() == [row.close for row in series(range(10))]
+
+
+def test_a_run_that_nobody_kills_ends_well(started, fault_free, tmp_path):
+    root = tmp_path / "whole"
+    shutil.copytree(started, root)
+    assert finished(child(Path(__file__), "run_and_die", root, 10_000)).strip() == fault_free[1]
+    assert Kernel(root, known=LATER).rows(BARS).height == 12
