@@ -127,6 +127,8 @@ class Table:
                 description=self.spec.grain,
                 configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": names},
                 storage_options=self.store.options or None,
+                # Retried, the loser of a race would commit the creation again as version 1.
+                commit_properties=CommitProperties(max_commit_retries=0),
             )
         except (DeltaError, OSError) as error:
             if not self.exists():

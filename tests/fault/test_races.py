@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,21 @@ def test_two_processes_create_one_table(lake_root):
     kernel = Kernel(lake_root)
     assert kernel.rows(QUARANTINE).height == 2
     assert DeltaTable(str(lake_root / BARS.path)).version() == 0
+
+
+def test_a_table_is_created_once_however_many_writers_race(tmp_path):
+    """Four threads, each with a kernel of its own, as four processes would have."""
+    for number in range(6):
+        kernels = [Kernel(tmp_path / str(number)) for _ in range(4)]
+        gate = threading.Barrier(len(kernels))
+
+        def create(kernel, gate=gate):
+            gate.wait()
+            kernel.tables[BARS.name].create()
+
+        with ThreadPoolExecutor(len(kernels)) as pool:
+            list(pool.map(create, kernels))
+        assert {kernel.tables[BARS.name].head().version for kernel in kernels} == {0}
 
 
 def test_snapshots_under_a_writer_are_consistent_cuts(lake_root):
