@@ -75,8 +75,9 @@ class TableSpec:
         known: The column that dates the lake's knowledge of a row.
         version: Raised with every change of the contract.
         row_group_rows: Rows per Parquet row group.
-        tail_bytes: A file below this size, and of fewer than 64k rows, is open: the next
+        tail_rows: A file of fewer rows, and of fewer than ``tail_bytes``, is open: the next
             append rewrites it together with its own rows.
+        tail_bytes: See ``tail_rows``.
         compression: Parquet codec.
     """
 
@@ -89,6 +90,7 @@ class TableSpec:
     known: str = "known_from"
     version: int = 1
     row_group_rows: int = 16_384
+    tail_rows: int = 4_096
     tail_bytes: int = 8 << 20
     compression: str = "lz4"
     by_name: dict[str, Column] = field(init=False, repr=False, compare=False)

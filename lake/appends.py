@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What came of an append."""
+    """What came of an append; the version is None where no row was given."""
 
     rows: int
-    version: int
+    version: int | None
     changed: bool
 
 
@@ -41,12 +41,12 @@ def append_missing(table: Table, frame: pl.DataFrame, *, app: str) -> Appended:
         app: The unit of writing; every writer of the same partitions uses the same.
     """
     spec = table.spec
+    if frame.is_empty():
+        return Appended(0, None, changed=False)
     rows = 0
     unique = spec.check_schema(frame).unique(
         subset=list(spec.key), keep="first", maintain_order=True
     )
-    if unique.is_empty():
-        return Appended(0, table.head().version, changed=False)
 
     def plan(view: View) -> Change:
         nonlocal rows

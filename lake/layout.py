@@ -1,14 +1,15 @@
 """Which files of a partition a write rewrites, so that files stay few.
 
-A partition is kept like a log-structured merge tree. A file of fewer than 64k rows is *open*:
-the next append takes its rows along instead of adding a small file. Larger files are
-sealed; when eight sealed files of one size class have gathered, the next append merges them.
+A partition is kept like a log-structured merge tree. A small file (``TableSpec.tail_rows``,
+64k for bars) is *open*: the next append takes its rows along instead of adding another. Larger
+files are sealed; when eight sealed files of one size class have gathered, the next append merges them.
 So a partition holds about a dozen files however many appends it has seen, and each row is
 rewritten a bounded number of times.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
     from contracts.spec import TableSpec
     from lake.parts import FileEntry
 
-OPEN_ROWS = 64_000
 FAN_IN = 8
-CLASS_FACTOR = 8
 SEALED_BYTES = 128 << 20
+
+
+def open_rows(spec: TableSpec) -> int:
+    """Return the number of rows from which on a file is sealed."""
+    return spec.tail_rows
 
 
 def is_open(spec: TableSpec, entry: FileEntry) -> bool:
     """Tell whether the next append rewrites this file."""
-    return entry.rows < OPEN_ROWS and entry.size < spec.tail_bytes
+    return entry.rows < open_rows(spec) and entry.size < spec.tail_bytes
 
 
 def absorbed(
@@ -45,23 +49,31 @@ def absorbed(
         return []
     taken = {entry.path for entry in rewritten}
     candidates = [entry for entry in files if entry.path not in taken]
-    if new_rows >= OPEN_ROWS:
-        return _full_class(spec, candidates)
+    sealed = [entry for entry in candidates if not is_open(spec, entry)]
+    if new_rows >= open_rows(spec):
+        return _full_class(spec, sealed)
     tail = [entry for entry in candidates if is_open(spec, entry)]
-    if sum(entry.rows for entry in tail) + new_rows < OPEN_ROWS:
+    if sum(entry.rows for entry in tail) + new_rows < open_rows(spec):
         return tail
-    return tail + _full_class(spec, [entry for entry in candidates if entry not in tail])
+    return tail + _full_class(spec, sealed)
+
+
+def size_class(spec: TableSpec, entry: FileEntry) -> int:
+    """Return how many times a file is ``FAN_IN`` times as large as one just sealed."""
+    times = max(entry.rows / open_rows(spec), entry.size / spec.tail_bytes)
+    return max(0, math.floor(math.log(times, FAN_IN)))
 
 
 def _full_class(spec: TableSpec, sealed: list[FileEntry]) -> list[FileEntry]:
     """Return the files of the smallest size class that holds a fan-in of them, if any."""
-    ceiling = spec.tail_bytes
-    while ceiling < SEALED_BYTES:
-        ceiling *= CLASS_FACTOR
-        floor = 0 if ceiling == spec.tail_bytes * CLASS_FACTOR else ceiling // CLASS_FACTOR
-        members = [entry for entry in sealed if floor <= entry.size < ceiling]
+    classes: dict[int, list[FileEntry]] = {}
+    for entry in sorted(sealed, key=lambda entry: entry.path):
+        classes.setdefault(size_class(spec, entry), []).append(entry)
+    for _, members in sorted(classes.items()):
         if len(members) >= FAN_IN:
-            return sorted(members, key=lambda entry: entry.path)[:FAN_IN]
+            chosen = members[:FAN_IN]
+            if sum(entry.size for entry in chosen) <= SEALED_BYTES:
+                return chosen
     return []
 
 

@@ -81,7 +81,10 @@ def audit_rows(
     tripped: str | None = None,
     released: bool = False,
 ) -> pl.DataFrame:
-    """Return the results of a verdict in the schema of ops.audits, one row per audit.
+    """Return the results of a verdict in the schema of ops.audits.
+
+    Each audit that failed is a row; those that passed share one, named ``passed``, whose
+    detail lists them.
 
     Args:
         verdict: What the audits found.
@@ -97,10 +100,14 @@ def audit_rows(
     """
     stopped = "released" if released else "tripped"
     found = [
-        (result.audit, result.blocking, _word(result.passed, result.blocking, stopped),
+        (result.audit, result.blocking, stopped if result.blocking else "failed",
          result.rows, result.bad_rows, result.detail or None)
-        for result in verdict.results
+        for result in verdict.failed()
     ]  # fmt: skip
+    passed = [result for result in verdict.results if result.passed]
+    if passed:
+        names = ", ".join(result.audit for result in passed)
+        found.append(("passed", False, "passed", max(r.rows for r in passed), 0, names))
     if tripped is not None:
         whole = verdict.good.height + verdict.bad.height
         found.append(("breaker", True, stopped, whole, verdict.bad.height, tripped))
@@ -111,12 +118,6 @@ def audit_rows(
         for audit, blocking, word, count, bad, detail in found
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=AUDITS.schema, orient="row").sort(AUDITS.sort_by)
-
-
-def _word(passed: bool, blocking: bool, stopped: str) -> str:
-    if passed:
-        return "passed"
-    return stopped if blocking else "failed"
 
 
 def _check_streams(bad: pl.DataFrame, table: TableSpec) -> None:

@@ -43,6 +43,7 @@ BARS = TableSpec(
     key=("instrument_id", "timeframe", "open_time"),
     partition_by=("venue", "timeframe", "year"),
     sort_by=("instrument_id", "open_time"),
+    tail_rows=64_000,
 )
 
 BAR_REVISIONS = TableSpec(

@@ -44,7 +44,7 @@ STEPS = st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(minutes=-1)
 
 @pytest.fixture(autouse=True)
 def early_merges(monkeypatch):
-    monkeypatch.setattr("lake.layout.OPEN_ROWS", 6)
+    monkeypatch.setattr("lake.layout.open_rows", lambda spec: 6)
     monkeypatch.setattr("lake.layout.FAN_IN", 2)
 
 
