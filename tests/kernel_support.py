@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import pytest
+
     from contracts.spec import TableSpec
     from lake.appends import Appended
     from lake.manifest import Manifest
@@ -258,6 +260,12 @@ def assert_spans_sound(history: pl.DataFrame) -> None:
     after = pl.col("known_from").shift(-1).over(BAR_KEY)
     assert ordered.filter(pl.col("known_to").ne_missing(after)).is_empty()
     assert ordered.filter(pl.col("known_to") <= pl.col("known_from")).is_empty()
+
+
+def seal_early(monkeypatch: pytest.MonkeyPatch, rows: int, *, fan_in: int = 8) -> None:
+    """Seal files from ``rows`` rows on, and merge them as soon as ``fan_in`` are alike."""
+    monkeypatch.setattr("lake.layout.open_rows", lambda _: rows)
+    monkeypatch.setattr("lake.layout.FAN_IN", fan_in)
 
 
 def child(module: Path, call: str, *arguments: object) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from kernel_support import (
     Row,
     assert_spans_sound,
     bars_of,
+    seal_early,
 )
 
 from contracts.errors import BeforeFirstKnowledgeError
@@ -44,8 +45,7 @@ STEPS = st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(minutes=-1)
 
 @pytest.fixture(autouse=True)
 def early_merges(monkeypatch):
-    monkeypatch.setattr("lake.layout.open_rows", lambda spec: 6)
-    monkeypatch.setattr("lake.layout.FAN_IN", 2)
+    seal_early(monkeypatch, 6, fan_in=2)
 
 
 class Model:

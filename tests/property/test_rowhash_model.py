@@ -10,7 +10,7 @@ from decimal import Decimal
 import polars as pl
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kernel_support import Kernel, Row, series
+from kernel_support import Kernel, Row, seal_early, series
 
 from contracts.spec import Rule, Time
 from contracts.tables import BARS
@@ -123,8 +123,7 @@ def test_a_table_s_hash_does_not_depend_on_its_files(tmp_path, monkeypatch):
     """Many small appends, one large one and a layout that keeps merging hold the same rows."""
     hashes, counts = set(), set()
     for name, open_rows, step in (("one", 64_000, 60), ("tail", 64_000, 7), ("merge", 10, 7)):
-        monkeypatch.setattr("lake.layout.open_rows", lambda spec: open_rows)
-        monkeypatch.setattr("lake.layout.FAN_IN", 3)
+        seal_early(monkeypatch, open_rows, fan_in=3)
         kernel = Kernel(tmp_path / name)
         for first in range(0, 60, step):
             kernel.publish(series(range(first, min(60, first + step))))
