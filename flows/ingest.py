@@ -8,6 +8,7 @@ a run that dies before asks for it again, and finds most of it there.
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -165,16 +166,20 @@ async def _store(
         if each.failure is not None:
             _fail(work, report, each.ask.stream, each.failure)
     await land(work, [response for each in fetched for response in each.responses])
-    judged: list[tuple[Audited, Mapping[Span, str]]] = []
+    judged: list[_Judged] = []
     for each in fetched:
-        if each.failure is None and report.of(each.ask.stream).failure is None:
-            try:
+        if report.of(each.ask.stream).failure is None:
+            with _failing_alone(work, report, each.ask.stream):
                 judged.append(await _judge(work, adapter, each.ask, each.responses, terms))
-            except VenueError as failure:
-                if failure.retryable and not isinstance(failure, PayloadError):
-                    raise
-                _fail(work, report, each.ask.stream, failure)
-    await store_judged(work, judged, terms=terms, report=report)
+    await _confirm(work, adapter, judged, terms, report)
+    for one in judged:
+        if one.cut_short and report.of(one.ask.stream).failure is None:
+            with _failing_alone(work, report, one.ask.stream):
+                await _ask_again(work, adapter, one, terms)
+    sound = [one for one in judged if report.of(one.ask.stream).failure is None]
+    await store_judged(
+        work, [(one.verdict, one.evidence) for one in sound], terms=terms, report=report
+    )
 
 
 async def store_judged(
@@ -217,34 +222,84 @@ def _observe(
     )
 
 
+@dataclass
+class _Judged:
+    """An ask with its pages, the verdict on them, and what the venue said of the holes."""
+
+    ask: Ask
+    pages: list[Response]
+    verdict: Audited
+    evidence: Mapping[Span, str] = field(default_factory=dict)
+    cut_short: list[Span] = field(default_factory=list)
+
+
 async def _judge(
-    work: Work, adapter: VenueAdapter, ask: Ask, responses: list[Response], terms: Terms
-) -> tuple[Audited, Mapping[Span, str]]:
-    """Conform and audit one ask; ask again for pages that were cut short."""
-    pages = list(responses)
-    for attempt in range(2):
-        candidates = await conform(adapter, ask.stream, pages)
-        accept = terms.accept_quarantine
-        verdict = await audit(work, ask.stream, ask.span, candidates, accept=accept)
-        holes = holes_of(verdict)
-        if not holes or verdict.tripped is not None:
-            return verdict, {}
-        confirmed = await confirm_holes(adapter, ask, _worth_asking(holes, ask, terms))
-        if not confirmed.cut_short:
-            await land(work, confirmed.responses)
-            return verdict, confirmed.evidence
-        if attempt == 0:
-            again = await fetch_again(adapter, ask, confirmed.cut_short)
-            await land(work, [*confirmed.responses, *again])
-            replaced = dict.fromkeys(confirmed.cut_short)
-            kept = [p for p, page in zip(pages, ask.pages, strict=True) if page not in replaced]
-            pages = kept + again
-    raise PayloadError(
-        f"{ask.stream} {ask.span}: {adapter.venue} leaves out bars that it gives when asked for "
-        "them one by one",
-        remedy="Nothing of this span was published; run again later",
-        stream=str(ask.stream),
+    work: Work, adapter: VenueAdapter, ask: Ask, pages: list[Response], terms: Terms
+) -> _Judged:
+    candidates = await conform(adapter, ask.stream, pages)
+    accept = terms.accept_quarantine
+    verdict = await audit(work, ask.stream, ask.span, candidates, accept=accept)
+    return _Judged(ask, pages, verdict)
+
+
+async def _confirm(
+    work: Work,
+    adapter: VenueAdapter,
+    judged: list[_Judged],
+    terms: Terms,
+    report: IngestReport,
+) -> None:
+    """Ask the venue about the holes of all asks at once, and land what it says."""
+    open_asks = [
+        (one, _worth_asking(holes, one.ask, terms))
+        for one in judged
+        if one.verdict.tripped is None and (holes := holes_of(one.verdict))
+    ]
+    answers = await asyncio.gather(
+        *(confirm_holes(adapter, one.ask, holes) for one, holes in open_asks),
+        return_exceptions=True,
     )
+    landing: list[Response] = []
+    for (one, _), answer in zip(open_asks, answers, strict=True):
+        with _failing_alone(work, report, one.ask.stream):
+            if isinstance(answer, BaseException):
+                raise answer
+            one.evidence, one.cut_short = answer.evidence, answer.cut_short
+            landing += answer.responses
+    await land(work, landing)
+
+
+async def _ask_again(work: Work, adapter: VenueAdapter, one: _Judged, terms: Terms) -> None:
+    """Replace pages that were cut short; a venue that cuts them again has failed."""
+    again = await fetch_again(adapter, one.ask, one.cut_short)
+    await land(work, again)
+    replaced = set(one.cut_short)
+    pairs = zip(one.pages, one.ask.pages, strict=True)
+    kept = [page for page, span in pairs if span not in replaced]
+    second = await _judge(work, adapter, one.ask, kept + again, terms)
+    confirmed = await confirm_holes(
+        adapter, one.ask, _worth_asking(holes_of(second.verdict), one.ask, terms)
+    )
+    await land(work, confirmed.responses)
+    if confirmed.cut_short:
+        raise PayloadError(
+            f"{one.ask.stream} {one.ask.span}: {adapter.venue} leaves out bars that it gives "
+            "when asked for them one by one",
+            remedy="Nothing of this span was published; run again later",
+            stream=str(one.ask.stream),
+        )
+    one.verdict, one.evidence, one.cut_short = second.verdict, confirmed.evidence, []
+
+
+@contextmanager
+def _failing_alone(work: Work, report: IngestReport, stream: BarStream) -> Iterator[None]:
+    """Let a venue's error end its stream alone, unless the venue as a whole is down."""
+    try:
+        yield
+    except VenueError as failure:
+        if failure.retryable and not isinstance(failure, PayloadError):
+            raise
+        _fail(work, report, stream, failure)
 
 
 def _worth_asking(holes: list[Span], ask: Ask, terms: Terms) -> list[Span]:

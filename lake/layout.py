@@ -2,9 +2,9 @@
 
 A partition is kept like a log-structured merge tree. A small file (``TableSpec.tail_rows``,
 64k for bars) is *open*: the next append takes its rows along instead of adding another. Larger
-files are sealed; when eight sealed files of one size class have gathered, the next append merges them.
-So a partition holds about a dozen files however many appends it has seen, and each row is
-rewritten a bounded number of times.
+files are sealed; when eight sealed files of one size class have gathered, the next append
+merges them. So a partition holds about a dozen files however many appends it has seen, and
+each row is rewritten a bounded number of times.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _U64 = pl.UInt64()
 _MASK = (1 << 64) - 1
 EMPTY = "0" * 32
-_FEW = 8
 
 
 def frame_hash(frame: pl.DataFrame) -> str:
@@ -41,9 +40,10 @@ def frame_hash(frame: pl.DataFrame) -> str:
     """
     if frame.is_empty():
         return EMPTY
-    total = reduce(add, (_column(frame[name]) for name in frame.columns))
+    readied = frame.select(_hashable(column) for column in frame.iter_columns())
+    total = reduce(add, (_column(column) for column in readied.iter_columns()))
     lanes = (
-        frame.lazy()
+        readied.lazy()
         .select(row=_mix(total))
         .select(first=pl.col("row").sum(), second=_mix(pl.col("row")).sum())
         .collect(engine="streaming")
@@ -72,20 +72,39 @@ def column_constants(name: str) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big") | 1
 
 
+def _hashable(column: pl.Series) -> pl.Series:
+    """Return texts, and what counts as text, as 64-bit hashes; other columns as they are."""
+    dtype = column.dtype
+    if isinstance(dtype, pl.Decimal):
+        column = column.cast(pl.String)
+    elif isinstance(dtype, pl.List):
+        column = column.list.join("\x1f")
+    return _text_column(column) if column.dtype == pl.String else column
+
+
+def _text_column(column: pl.Series) -> pl.Series:
+    """Hash each distinct text once; sorted tables hold few of them, in long runs."""
+    runs = column.rle().struct.unnest()
+    bits = {text: text_bits(text) for text in runs["value"].unique() if text is not None}
+    hashed = pl.Series(column.name, [bits.get(text) for text in runs["value"]], dtype=_U64)
+    if len(runs) == len(column):
+        return hashed
+    if len(runs) == 1:
+        return pl.repeat(hashed[0], len(column), dtype=_U64, eager=True).alias(column.name)
+    return hashed.repeat_by(runs["len"]).explode().alias(column.name)
+
+
 def _column(series: pl.Series) -> pl.Expr:
     salt, factor = column_constants(series.name)
-    bits = _bits(series)
-    if isinstance(bits, int):
-        salted_bits = (bits + salt) & _MASK
-        return pl.lit(((salted_bits ^ (salted_bits >> 32)) * factor) & _MASK, _U64)
-    salted = bits + pl.lit(salt, _U64)
+    salted = _bits(series) + pl.lit(salt, _U64)
     hashed = (salted ^ (salted // pl.lit(1 << 32, _U64))) * pl.lit(factor, _U64)
     return hashed.fill_null(pl.lit(0, _U64)) if series.null_count() else hashed
 
 
-def _bits(series: pl.Series) -> pl.Expr | int:
-    """Return the 64 bits of each value, or the ones that all values share."""
+def _bits(series: pl.Series) -> pl.Expr:
     column, dtype = pl.col(series.name), series.dtype
+    if dtype == pl.UInt64:
+        return column
     if dtype == pl.Float64:
         return column.reinterpret(dtype=_U64)
     if isinstance(dtype, pl.Datetime):
@@ -93,31 +112,7 @@ def _bits(series: pl.Series) -> pl.Expr | int:
     if dtype.is_integer() or dtype in (pl.Boolean, pl.Date):
         physical = column.to_physical() if dtype == pl.Date else column
         return physical.cast(pl.Int64).reinterpret(dtype=_U64)
-    if dtype == pl.String:
-        return _text_bits(column, series)
-    if isinstance(dtype, pl.Decimal):
-        return _text_bits(column.cast(pl.String), series.cast(pl.String))
-    if isinstance(dtype, pl.List):
-        joined = column.list.join("\x1f")
-        return _text_bits(joined, series.list.join("\x1f"))
     raise InvariantError(f"column {series.name}: no row hash for {dtype}")
-
-
-def _text_bits(column: pl.Expr, series: pl.Series) -> pl.Expr | int:
-    """Hash each distinct text once; sorted tables hold few of them, in long runs."""
-    distinct = series.rle().struct.field("value").unique().drop_nulls()
-    if distinct.is_empty():
-        return pl.lit(None, _U64)
-    bits = [text_bits(text) for text in distinct.to_list()]
-    if len(bits) == 1 and not series.null_count():
-        return bits[0]
-    if len(bits) > _FEW:
-        known = pl.Series(bits, dtype=_U64)
-        return column.replace_strict(distinct, known, default=None, return_dtype=_U64)
-    chosen: pl.Expr = pl.lit(None, _U64)
-    for text, each in zip(distinct.to_list(), bits, strict=True):
-        chosen = pl.when(column == pl.lit(text)).then(pl.lit(each, _U64)).otherwise(chosen)
-    return chosen
 
 
 def _mix(value: pl.Expr) -> pl.Expr:
