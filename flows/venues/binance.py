@@ -4,7 +4,8 @@
 bars                  ``/api/v3/klines``: ascending; ``startTime`` and ``endTime`` are
                       inclusive on the open time; at most 1000 rows, asked for or not
 a bar                 12 elements, numbers as strings; the close time is the open time +
-                      timeframe - 1 of the unit; milliseconds, or microseconds
+                      timeframe - 1 of the unit, or earlier for a bar that a halt cut
+                      short; milliseconds, or microseconds
 no trades             a flat row of zero volume; a row is missing when the venue was down
 the running bar       comes as the last row, unflagged
 instruments           ``/api/v3/exchangeInfo``: no listing time; a delisted symbol stays
@@ -298,15 +299,27 @@ def _page(response: Response) -> dict[str, Sequence[Any]]:
     scale = _micros_per_unit(response, opens)
     timeframe = Timeframe.parse(str(response.params["interval"]))
     last = timeframe.micros // scale - 1
-    expected = tuple([opened + last for opened in opens])
-    if expected != closes:
-        at = next(at for at, close in enumerate(closes) if close != expected[at])
-        what = f"row {at}, close_time: {shown(closes[at])} is not open_time + {timeframe} - 1"
-        raise unknown_shape(response, f"{what} = {expected[at]}")
+    _check_closes(response, timeframe, opens, closes, last)
     check_int64(response, "trade_count", page["trade_count"])
     if scale != 1:
         page["open_time"] = [opened * scale for opened in opens]
     return page
+
+
+def _check_closes(
+    response: Response,
+    timeframe: Timeframe,
+    opens: Sequence[int],
+    closes: Sequence[int],
+    last: int,
+) -> None:
+    """Refuse a page of another timeframe; a halt may have cut single bars short."""
+    unit = timeframe.micros // (last + 1)
+    others = {each.micros // unit - 1 for each in Timeframe.all() if each != timeframe}
+    for at, (opened, closed) in enumerate(zip(opens, closes, strict=True)):
+        if not opened < closed <= opened + last or closed - opened in others:
+            what = f"row {at}, close_time: {shown(closed)} is not open_time + {timeframe} - 1"
+            raise unknown_shape(response, f"{what} = {opened + last}")
 
 
 @dataclass(slots=True)

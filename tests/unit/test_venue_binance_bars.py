@@ -159,6 +159,14 @@ def test_any_other_shape_is_told_with_its_place(body, what):
     )
 
 
+def test_a_halt_may_cut_a_bar_short():
+    whole, cut = row_of(), row_of(opened=OPEN + MINUTE, close_time=OPEN + MINUTE + 20_000)
+    assert parse_bars(response_of([whole, cut])).height == 2
+    assert parse_bars(response_of([cut])).height == 1
+    with pytest.raises(PayloadError, match="close_time"):
+        parse_bars(response_of([row_of(close_time=OPEN + MINUTE + 1)]))
+
+
 def test_bars_of_another_timeframe_than_asked_are_refused():
     with pytest.raises(PayloadError, match="open_time \\+ 1h - 1"):
         parse_bars(response_of([row_of()], interval="1h"))
