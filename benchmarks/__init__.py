@@ -1,0 +1,1 @@
+"""Benchmarks: what Tidemark costs beside the least that the same work could cost."""
