@@ -215,6 +215,7 @@ def test_a_confirmation_by_a_higher_rank_is_no_new_version(tmp_path):
     done = kernel.publish([Row(0, 100.0, source="archive")])
     assert (done.identical, done.known_from) == (1, None)
     assert kernel.rows(BARS)["source"].to_list() == ["rest"]
+    assert kernel.publish([Row(0, 101.0, source="rest")]).revised == 1
 
 
 def test_nan_equals_nan_and_null_equals_null(tmp_path):
