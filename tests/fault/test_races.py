@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import threading
@@ -26,6 +27,7 @@ from kernel_support import (
 
 from contracts.errors import CommitConflictError, StoreUnavailableError
 from contracts.tables import BAR_REVISIONS, BARS, LEDGER, QUARANTINE, TABLES
+from lake.tables import Table
 
 ROUNDS = 8
 
@@ -156,15 +158,46 @@ def test_snapshots_under_a_writer_are_consistent_cuts(lake_root):
     ids = list(dict.fromkeys(ids))
     assert len(ids) >= 3, "the writer was done before a snapshot could race it"
     for snapshot_id in ids:
-        lk = kernel.lake(snapshot=snapshot_id)
-        bars = lk.bars(BTC, timeframe="1m").collect()
-        claimed = lk.ledger(BTC, timeframe="1m").filter(state="present")
-        minutes = (claimed["span_end"] - claimed["span_start"]).sum().total_seconds() / 60
-        assert bars.height >= minutes >= 1
-        history = lk.bar_history(BTC, timeframe="1m", end="2026-03-24T00:01").collect()
-        closes = history["close"].to_list()
-        assert closes == [1000.0 + number for number in range(len(closes))]
-        assert_spans_sound(history)
+        assert_consistent(kernel.lake(snapshot=snapshot_id))
+
+
+def test_a_cut_is_consistent_though_a_writer_runs_between_any_two_heads(lake_root, monkeypatch):
+    kernel, writer = Kernel(lake_root), Kernel(lake_root)
+    kernel.publish([Row(0, 1000.0)])
+    kernel.observe(0, 1)
+    resolve, numbers = Table.head, itertools.count(1)
+
+    def resolve_and_be_overtaken(table):
+        view = resolve(table)
+        if table.store is not writer.store:
+            number = next(numbers)
+            writer.publish([Row(0, 1000.0 + number), Row(number, 1.0)])
+            writer.observe(0, number + 1)
+        return view
+
+    monkeypatch.setattr(Table, "head", resolve_and_be_overtaken)
+    snapshot_id = kernel.snapshot().snapshot_id
+    heads = kernel.lake()
+    history = heads.bar_history(BTC, timeframe="1m", end="2026-03-24T00:01").collect()
+    monkeypatch.undo()
+    assert next(numbers) >= len(TABLES)
+    assert_consistent(kernel.lake(snapshot=snapshot_id))
+    assert_no_version_lost(history)
+
+
+def assert_consistent(lk):
+    """Check that what the ledger claims is in the bars, and what they replaced in the revisions."""
+    bars = lk.bars(BTC, timeframe="1m").collect()
+    claimed = lk.ledger(BTC, timeframe="1m").filter(state="present")
+    minutes = (claimed["span_end"] - claimed["span_start"]).sum().total_seconds() / 60
+    assert bars.height >= minutes >= 1
+    assert_no_version_lost(lk.bar_history(BTC, timeframe="1m", end="2026-03-24T00:01").collect())
+
+
+def assert_no_version_lost(history):
+    closes = history["close"].to_list()
+    assert closes == [1000.0 + number for number in range(len(closes))]
+    assert_spans_sound(history)
 
 
 @pytest.mark.parametrize("kind", [CommitFailedError, DeltaError, OSError])
