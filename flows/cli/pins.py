@@ -51,7 +51,7 @@ def list_snapshots(*, output: Output = OUTPUT, common: Common = COMMON) -> int:
     return 0
 
 
-def show(snapshot_id: str, *, output: Output = OUTPUT, common: Common = COMMON) -> int:
+def show(snapshot_id: str, /, *, output: Output = OUTPUT, common: Common = COMMON) -> int:
     """Print what a snapshot pins: tables with versions, rows and hashes, ledger, audits.
 
     Try: ``lake snapshot show 2026-03-24-3f9ac2d1``
@@ -74,6 +74,7 @@ def show(snapshot_id: str, *, output: Output = OUTPUT, common: Common = COMMON) 
 
 def verify(
     snapshot_id: str | None = None,
+    /,
     *,
     quick: bool = False,
     deep: bool = False,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _EVERY_SECONDS = 3.0
 _SHOWN_STREAMS = 12
+_NOTHING = "nothing to ask: all that was asked for is known already"
 
 
 @contextmanager
@@ -58,6 +59,7 @@ class Lines(Progress):
         self._counts: dict[str, _Count] = {}
         self._began = self._told = monotonic()
         self._announced = False
+        self._tell("starting")
 
     def plan(self, stream: str, pages: int) -> None:
         """Expect so many pages of a stream."""
@@ -88,7 +90,7 @@ class Lines(Progress):
         if self._counts:
             self._tell(self._so_far(ended=True))
         else:
-            self._tell("nothing to ask: all that was asked for is known already")
+            self._tell(_NOTHING)
 
     def _of(self, stream: str) -> _Count:
         return self._counts.setdefault(stream, _Count())
@@ -96,7 +98,7 @@ class Lines(Progress):
     def _announce(self) -> None:
         if not self._announced and self._counts:
             self._announced = True
-            self._tell(f"{len(self._counts)} streams, {self._sum('planned')} pages to ask")
+            self._tell(f"{len(self._counts)} streams, {self._sum('planned')} pages")
 
     def _sum(self, name: str) -> int:
         return sum(getattr(count, name) for count in self._counts.values())
@@ -130,31 +132,33 @@ class Bars(Progress):
 
         self._drawing = Drawing(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("pages", markup=False),
-            TextColumn("{task.fields[rows]:>11,} rows {task.fields[rate]:>9,.0f}/s", markup=False),
+            TextColumn("pages {task.fields[rows]:>9,} rows", markup=False),
+            TextColumn("{task.fields[rate]:>6,.0f}/s", markup=False),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[waits]}", markup=False),
             console=Console(stderr=True),
             refresh_per_second=8,
         )
         self._tasks: dict[str, TaskID] = {}
         self._rows: dict[str, int] = {}
-        self._whole: TaskID | None = None
+        self._waits = ""
         self._began = time.monotonic()
+        self._whole = self._add("all streams", total=None)
 
     def __enter__(self) -> Self:
         self._drawing.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._tasks and kind is None:
+            self._drawing.update(self._whole, visible=False)
+            self.note(_NOTHING)
         self._drawing.stop()
 
     def plan(self, stream: str, pages: int) -> None:
         """Expect so many pages of a stream."""
-        if self._whole is None:
-            self._whole = self._add("all streams", total=0)
+        if not self._tasks:
             self._began = time.monotonic()
         if stream not in self._tasks:
             visible = len(self._tasks) < _SHOWN_STREAMS
@@ -165,8 +169,9 @@ class Bars(Progress):
     def advance(self, stream: str, pages: int, rows: int) -> None:
         """Count pages; ``rows`` is what the stream has brought so far."""
         self._rows[stream] = rows
+        self._waits = ""
         seconds = max(time.monotonic() - self._began, 1e-3)
-        if stream in self._tasks and self._whole is not None:
+        if stream in self._tasks:
             whole = sum(self._rows.values())
             self._count(self._tasks[stream], pages, rows, rows / seconds)
             self._count(self._whole, pages, whole, whole / seconds)
@@ -174,23 +179,22 @@ class Bars(Progress):
 
     def waiting(self, reason: str, seconds: float) -> None:
         """Say what the run waits for."""
-        if self._whole is None:
+        if reason != self._waits:
+            self._waits = reason
             self.note(f"waiting {seconds:.1f} s: {reason}")
-        else:
-            self._drawing.update(self._whole, waits=f"waiting {seconds:.1f} s: {reason}")
 
     def note(self, text: str) -> None:
         """Say something that a person should read, above the bars."""
         self._drawing.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _add(self, description: str, **facts: Any) -> TaskID:
-        return self._drawing.add_task(description, rows=0, rate=0.0, waits="", **facts)
+        return self._drawing.add_task(description, rows=0, rate=0.0, **facts)
 
     def _of(self, task: TaskID) -> Any:
         return self._drawing.tasks[self._drawing.task_ids.index(task)]
 
     def _count(self, task: TaskID, pages: int, rows: int, rate: float) -> None:
-        self._drawing.update(task, advance=pages, rows=rows, rate=rate, waits="")
+        self._drawing.update(task, advance=pages, rows=rows, rate=rate)
 
     def _make_room(self, stream: str) -> None:
         """Where there are too many streams to show, let the next take a finished one's place."""

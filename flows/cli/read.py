@@ -76,20 +76,11 @@ def bars(
     """
     from flows.cli.output import emit
 
-    if not instruments:
-        raise RequestError(
-            "`lake bars` was given no instrument",
-            remedy="Name some, for instance BTC-USDT-SPOT.BINANCE or '*'",
-        )
-    if verify and snapshot is None:
-        raise RequestError(
-            "--verify checks the files of a snapshot", remedy="Name one with --snapshot"
-        )
-    if history and (known_at or available_at):
-        raise RequestError(
-            "--history shows what was known at every time",
-            remedy="Leave out --known-at and --available-at, or --history",
-        )
+    _check_question(
+        instruments,
+        verify=verify and snapshot is None,
+        mixed=history and bool(known_at or available_at),
+    )
     lk = _open(common, snapshot, verify=verify)
     names = list(instruments)
     if history:
@@ -137,6 +128,7 @@ def instruments(
 
 def scan(
     table: str,
+    /,
     *,
     columns: Annotated[list[str] | None, Many] = None,
     limit: int | None = None,
@@ -213,6 +205,24 @@ def ledger(
         spans = spans.filter(pl.col("state").is_in(state))
     emit(_limited(spans.lazy(), limit), output, brief=_SPANS)
     return 0
+
+
+def _check_question(instruments: tuple[str, ...], *, verify: bool, mixed: bool) -> None:
+    """Refuse a question for bars that cannot be meant."""
+    if not instruments:
+        raise RequestError(
+            "`lake bars` was given no instrument",
+            remedy="Name some, for instance BTC-USDT-SPOT.BINANCE or '*'",
+        )
+    if verify:
+        raise RequestError(
+            "--verify checks the files of a snapshot", remedy="Name one with --snapshot"
+        )
+    if mixed:
+        raise RequestError(
+            "--history shows what was known at every time",
+            remedy="Leave out --known-at and --available-at, or --history",
+        )
 
 
 def _open(common: Common, snapshot: str | None, *, verify: bool = False) -> "Lake":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def replay(
     tape: str = "generated",
+    /,
     *,
     port: int = 0,
     now: str | None = None,

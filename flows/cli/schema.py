@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def schema(
     table: str | None = None,
+    /,
     *,
     format: Literal["ddl", "markdown", "table", "json", "csv", "parquet"] = "ddl",  # noqa: A002
     output: str | None = None,
