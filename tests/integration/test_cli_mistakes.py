@@ -139,6 +139,7 @@ def test_a_tape_that_lacks_a_column_names_it(capsys, lake_root, tmp_path):
         assert code == 2
         assert line.endswith("[request.tape]")
         assert "high" in line
+        assert "did not start" not in line
     assert not lake_root.exists()
 
 
