@@ -19,17 +19,17 @@ from prefect.concurrency.asyncio import concurrency
 from prefect.runtime import task_run as this_task_run
 from prefect.tasks import exponential_backoff
 
-from contracts.errors import TidemarkError
+from contracts.errors import RequestError, TidemarkError
 from contracts.names import Timeframe, Venue
 from contracts.time import Span, SystemClock, parse_time
 from flows.backfill import Access, BackfillRequest
 from flows.backfill import backfill as run_backfill
 from flows.backfill import update as run_update
+from flows.cli.shared import read_settings
 from flows.deployed_text import failure_text, report_text, snapshot_text
 from flows.snapshot import snapshot as run_snapshot
 from flows.work import Progress, Work, open_work
 from lake.root import LIVE
-from lake.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -221,6 +221,7 @@ async def _venue_slot(venue: Venue) -> AsyncIterator[None]:
     cannot be renewed goes on, for two writers cannot harm the lake, only each other's pace.
     """
     name = f"tidemark-{venue.value}"
+    get_run_logger().info("takes the slot %s, once it is free", name)
     async with get_client() as client:
         await client.upsert_global_concurrency_limit_by_name(name, 1)
     async with concurrency(
@@ -239,6 +240,11 @@ async def _opened(
     """Open the lake and the way to the venue, or to a replay exchange inside this process."""
     at = Venue.parse(venue)
     if replay is None:
+        if replay_now is not None:
+            raise RequestError(
+                "replay_now sets the clock of a replay, and none is asked",
+                remedy="Name a tape with replay",
+            )
         yield await _work(root, LIVE), Access(at)
         return
     from flows.replay.process import open_tape
@@ -253,7 +259,7 @@ async def _opened(
 
 
 async def _work(root: str | None, origin: str | None, *, clock: Clock | None = None) -> Work:
-    settings = Settings()
+    settings = read_settings()
     return await asyncio.to_thread(
         open_work,
         root or settings.root,

@@ -41,7 +41,10 @@ from lake.store import Store
 from lake.tables import Table
 
 # Prefect leaves closing its own connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.timeout(400),
+]
 
 _START_SECONDS = 120
 _BTC, _ETH = "BTC-USDT-SPOT.BINANCE", "ETH-USDT-SPOT.BINANCE"
@@ -65,6 +68,8 @@ def environment(tmp_path_factory):
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_UI_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "LAKE_ROOT": str(home / "lake"),
         "DO_NOT_TRACK": "1",
         "NO_COLOR": "1",
     }
@@ -206,6 +211,21 @@ async def _stored_result(flow_run_id):
     return await read.state.aresult(raise_on_failure=False)
 
 
+def test_a_clock_without_a_replay_is_refused(lake_root):
+    now = {"venue": "binance", "replay_now": "2026-03-02"}
+    ended = _run(deployed.update, root=str(lake_root), **now)
+    assert ended.is_failed()
+    assert "RequestError: replay_now sets the clock of a replay" in ended.message
+    assert not lake_root.exists()
+
+
+def test_a_wrong_setting_is_named(lake_root, monkeypatch):
+    monkeypatch.setenv("LAKE_CONCURRENCY", "none")
+    ended = _run(deployed.snapshot, root=str(lake_root))
+    assert ended.is_failed()
+    assert "SettingsError: LAKE_CONCURRENCY is 'none'" in ended.message
+
+
 def test_a_run_that_cannot_begin_says_why(lake_root):
     ended = _run(deployed.update, venue="binance", root=str(lake_root), replay="generated")
     assert ended.is_failed()
@@ -247,14 +267,17 @@ def test_retries_back_off_with_jitter():
 def test_a_run_waits_while_another_asks_the_venue(lake_root):
     asked = {**_DAY, "venue": "binance", "symbols": ["BTC/USDT"], "timeframes": ["1h"]}
 
+    @flow
     async def waits():
         async with deployed._venue_slot(Venue.BINANCE):
             run = asyncio.create_task(deployed.backfill(root=str(lake_root), **asked))
             await asyncio.sleep(2)
             assert not lake_root.exists()
-        return await run
+        await run
 
-    assert asyncio.run(waits())["new"] == 24
+    ended = _run(waits)
+    assert ended.is_completed(), ended.message
+    assert lake.open(lake_root).bars(_BTC, timeframe="1h").collect().height == 24
 
 
 def test_prefect_yaml_deploys_schedules_and_a_worker_runs_it(environment, project, lake_root):
@@ -288,6 +311,8 @@ def test_prefect_yaml_deploys_schedules_and_a_worker_runs_it(environment, projec
     assert {run.expected_start_time.minute for run in runs} == {1}
     assert {run.expected_start_time.utcoffset() for run in runs} == {timedelta(0)}
 
+    prefect("deployment", "schedule", "pause", "--all")
+    assert asyncio.run(_scheduled(found["update"].id, patience=1)) == []
     asked = {**_DAY, "symbols": ["BTC/USDT"], "timeframes": ["1h"], "root": str(lake_root)}
     run_id = asyncio.run(_ask_for_a_run(found["backfill"].id, asked))
     prefect("worker", "start", "--pool", "process", "--run-once")
@@ -301,11 +326,11 @@ async def _deployments():
         return {each.name: each for each in await client.read_deployments()}
 
 
-async def _scheduled(deployment_id):
+async def _scheduled(deployment_id, patience=300):
     """Wait for the server's scheduler: on a wrong SQLAlchemy it never schedules anything."""
     wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
     async with get_client() as client:
-        for _ in range(300):
+        for _ in range(patience):
             runs = await client.read_flow_runs(flow_run_filter=wanted)
             if runs:
                 return runs
