@@ -209,7 +209,9 @@ async def _bring_up_to_date(
     tiles = await asyncio.to_thread(_tiles, work, _closed(spans, closed_by))
     for stream, tiled in tiles.items():
         since = None if recheck_newest is None else closed_by - recheck_newest
-        wanted[stream] = _to_ask(work, tiled, recheck=recheck, recheck_since=since)
+        wanted[stream] = _to_ask(
+            work, stream.timeframe, tiled, recheck=recheck, recheck_since=since
+        )
         report.of(stream)
     plan = await _probe(work, adapter, wanted, tiles, report)
     for stream, todo in plan.wanted:
@@ -250,15 +252,20 @@ def _tiles(work: Work, spans: dict[BarStream, Span]) -> dict[BarStream, pl.DataF
 
 
 def _to_ask(
-    work: Work, tiles: pl.DataFrame, *, recheck: bool, recheck_since: datetime | None
+    work: Work,
+    timeframe: Timeframe,
+    tiles: pl.DataFrame,
+    *,
+    recheck: bool,
+    recheck_since: datetime | None,
 ) -> list[Span]:
     missing = timedelta(hours=work.settings.recheck_hours)
     now = work.clock.known()
     if recheck_since is None:
-        return spans_to_ask(tiles, now=now, recheck_missing=missing, everything=recheck)
+        return spans_to_ask(tiles, timeframe, now=now, recheck_missing=missing, everything=recheck)
     end = tiles["span_end"][-1]
-    wanted = spans_to_ask(tiles, now=now, recheck_missing=missing)
-    since = max(tiles["span_start"][0], recheck_since)
+    wanted = spans_to_ask(tiles, timeframe, now=now, recheck_missing=missing)
+    since = max(tiles["span_start"][0], timeframe.floor(recheck_since))
     kept = [Span(each.start, min(each.end, since)) for each in wanted if each.start < since]
     return [*kept, Span(since, end)] if since < end else kept
 

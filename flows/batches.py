@@ -58,12 +58,18 @@ class Batch:
 
 
 def spans_to_ask(
-    tiles: pl.DataFrame, *, now: datetime, recheck_missing: timedelta, everything: bool = False
+    tiles: pl.DataFrame,
+    timeframe: Timeframe,
+    *,
+    now: datetime,
+    recheck_missing: timedelta,
+    everything: bool = False,
 ) -> list[Span]:
     """Return the spans of one stream that a run asks for, merged where they touch.
 
     Args:
         tiles: The stream's ledger over the wanted span, as ``lake.ledger.tiling`` gives it.
+        timeframe: The stream's timeframe; spans lie on its grid.
         now: The known clock's time.
         recheck_missing: Missing spans younger than this are asked again.
         everything: Ask for all of it, whatever the ledger says.
@@ -73,7 +79,7 @@ def spans_to_ask(
     for start, end, state in rows:
         since = start
         if state == State.MISSING and not everything:
-            since = max(start, now - recheck_missing)
+            since = max(start, timeframe.floor(now - recheck_missing))
         elif state not in _ASKED_BY_EVERY_RUN and not everything:
             continue
         if since >= end:

@@ -89,24 +89,67 @@ class Confirmed:
 
 
 async def confirm_holes(adapter: VenueAdapter, ask: Ask, holes: Sequence[Span]) -> Confirmed:
-    """Ask the venue about each hole, the first ``MOST_CONFIRMED`` of them."""
+    """Ask the venue about each hole, the first ``MOST_CONFIRMED`` of them.
+
+    No bar at or after a hole is not taken for an answer: the newest bar must then be older.
+    """
     asked = list(holes)[:MOST_CONFIRMED]
     answers = await asyncio.gather(*(first_bar(adapter, ask.stream, hole.start) for hole in asked))
     confirmed = Confirmed()
+    newest: tuple[datetime | None, Response] | None = None
     for hole, (opened, response) in zip(asked, answers, strict=True):
         confirmed.responses.append(response)
-        if opened is not None and opened < hole.start:
-            raise PayloadError(
-                f"{ask.stream}: asked for bars from {iso(hole.start)} on, {adapter.venue} gave "
-                f"one of {iso(opened)}",
-                remedy="The raw response is kept; run again, and report it if it stays so",
-                response_id=response.response_id,
-            )
-        if opened is not None and opened < hole.end:
-            confirmed.cut_short += [p for p in ask.pages if p.intersection(hole)]
+        _check_at_or_after(adapter, ask, hole, opened, response)
+        if opened is None:
+            if newest is None:
+                newest = await newest_bar(adapter, ask.stream)
+                confirmed.responses.append(newest[1])
+            _weigh_silence(adapter, ask, hole, newest, confirmed)
+        elif opened < hole.end:
+            confirmed.cut_short += [page for page in ask.pages if page.intersection(hole)]
         else:
             confirmed.evidence[hole] = f"response {response.response_id}"
     return confirmed
+
+
+async def newest_bar(adapter: VenueAdapter, stream: BarStream) -> tuple[datetime | None, Response]:
+    """Return when the newest bar opens, or None, with the answer."""
+    response = await adapter.fetch_newest_bar(stream.venue_symbol, stream.timeframe)
+    bars = adapter.parse_bars(response)
+    return (None if bars.is_empty() else bars["open_time"][-1]), response
+
+
+def _check_at_or_after(
+    adapter: VenueAdapter, ask: Ask, hole: Span, opened: datetime | None, response: Response
+) -> None:
+    if opened is not None and opened < hole.start:
+        raise PayloadError(
+            f"{ask.stream}: asked for bars from {iso(hole.start)} on, {adapter.venue} gave "
+            f"one of {iso(opened)}",
+            remedy="The raw response is kept; run again, and report it if it stays so",
+            response_id=response.response_id,
+        )
+
+
+def _weigh_silence(
+    adapter: VenueAdapter,
+    ask: Ask,
+    hole: Span,
+    newest: tuple[datetime | None, Response],
+    confirmed: Confirmed,
+) -> None:
+    """Decide what it means that the venue gave no bar at or after a hole."""
+    opened, response = newest
+    if opened is None:
+        raise PayloadError(
+            f"{ask.stream}: {adapter.venue} answers with empty lists, even for its newest bar",
+            remedy="An empty list is no proof of anything; run again later",
+            response_id=response.response_id,
+        )
+    if opened < hole.start:
+        confirmed.evidence[hole] = f"response {response.response_id}"
+    else:
+        confirmed.cut_short += [page for page in ask.pages if page.intersection(hole)]
 
 
 async def fetch_again(adapter: VenueAdapter, ask: Ask, pages: Sequence[Span]) -> list[Response]:

@@ -42,7 +42,6 @@ class StreamReport:
     pages: int = 0
     rows: int = 0
     quarantined: int = 0
-    missing_seconds: int = 0
     failure: TidemarkError | None = None
 
 
@@ -205,7 +204,7 @@ async def store_judged(
     report.revised += published.revised
     report.identical += published.identical
     observed = [(verdict.stream, _observe(work, verdict, held, terms)) for verdict, held in passed]
-    await write_ledger(work, observed, source=source)
+    await write_ledger(work, observed, source=source, not_before=published.known_from)
     for verdict, _ in passed:
         report.of(verdict.stream).rows += verdict.verdict.good.height
 

@@ -26,10 +26,22 @@ if TYPE_CHECKING:
 
 
 async def write_ledger(
-    work: Work, observed: Sequence[tuple[BarStream, Sequence[Observation]]], *, source: str = "rest"
+    work: Work,
+    observed: Sequence[tuple[BarStream, Sequence[Observation]]],
+    *,
+    source: str = "rest",
+    not_before: datetime | None = None,
 ) -> int:
-    """Record observations of streams of one venue; return the number of rows added."""
-    known = work.clock.known()
+    """Record observations of streams of one venue; return the number of rows added.
+
+    Args:
+        work: The run.
+        observed: What was learnt, stream by stream.
+        source: Who says so.
+        not_before: Knowledge time of the bars that the observations speak of: the ledger
+            never claims a bar earlier than the bar itself is known.
+    """
+    known = max(work.clock.known(), not_before or work.clock.known())
     frames = [
         observations_frame(
             observations,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from contracts.errors import UnknownSymbolError
+from contracts.errors import UnknownSymbolError, UnsupportedByVenueError
 from contracts.names import CanonicalId, suggest
 from contracts.spec import Time
 from contracts.tables import INSTRUMENTS, RESPONSES
@@ -47,8 +47,18 @@ async def find_instruments(
     Raises:
         InvalidNameError: A symbol has no known form.
         UnknownSymbolError: The venue lists no such symbol; the nearest are offered.
+        UnsupportedByVenueError: The symbol is of another market type than is served.
     """
     wanted = [CanonicalId.parse(symbol) for symbol in symbols]
+    for each in wanted:
+        if each.market_type is not adapter.market_type:
+            raise UnsupportedByVenueError(
+                f"{each} is a {each.market_type}; of {adapter.venue} only {adapter.market_type} "
+                "instruments are served",
+                remedy=f"Ask for {each.base}/{each.quote}, or for another venue",
+                symbol=each.ccxt,
+                venue=adapter.venue.value,
+            )
     listed = current_instruments(work, adapter.venue.value)
     fetched = False
     if listed.is_empty() or _is_old(work, adapter):

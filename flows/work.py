@@ -31,7 +31,7 @@ class Progress:
         _log.debug("progress.plan", extra={"stream": stream, "pages": pages})
 
     def advance(self, stream: str, pages: int, rows: int) -> None:
-        """Count pages that are stored for good, and the rows they held."""
+        """Count pages that are stored for good; ``rows`` is the stream's sum so far."""
         _log.debug("progress.advance", extra={"stream": stream, "pages": pages, "rows": rows})
 
     def waiting(self, reason: str, seconds: float) -> None:

@@ -182,8 +182,7 @@ class Table:
                 if change is None or not (change.write or change.remove):
                     return Committed(view.version, changed=False)
                 if self._commit(handle, view, app, change):
-                    self._handle = None if self._after_commit() is None else self._handle
-                    return Committed(self._version(), changed=True)
+                    return Committed(self._after_commit(view.version), changed=True)
         raise CommitConflictError(
             f"{_ATTEMPTS} commits to {self.uri} lost the race to other writers",
             remedy="Run again when fewer processes write the same venue and timeframe",
@@ -248,14 +247,13 @@ class Table:
             return False
         return any(commit.get(_COMMIT_ID) == commit_id for commit in commits)
 
-    def _after_commit(self) -> DeltaTable | None:
+    def _after_commit(self, before: int) -> int:
+        """Force the commits since ``before`` to disk; return the newest version."""
         handle = self._fresh()
-        if handle is not None and self.store.is_local:
-            self.store.sync(f"{self.spec.path}/_delta_log/{handle.version():020d}.json")
-        return handle
-
-    def _version(self) -> int:
-        return -1 if self._handle is None else self._handle.version()
+        newest = before if handle is None else handle.version()
+        for version in range(before + 1, newest + 1):
+            self.store.sync(f"{self.spec.path}/_delta_log/{version:020d}.json")
+        return newest
 
     def _fresh(self) -> DeltaTable | None:
         """Return the handle at the newest version, or None where there is no table."""

@@ -157,7 +157,7 @@ class Tape:
             where = f"bars entry {number} of {path}"
             if _is_foreign(entry, where):
                 unserved.append(entry)
-                _log.warning("tape.bars_unserved", extra={"entry": entry})
+                _log.info("tape.bars_unserved", extra={"entry": entry})
                 continue
             key, part, since = _bars_entry(folder, entry, where)
             parts.setdefault(key, {}).setdefault(since, []).append(part)

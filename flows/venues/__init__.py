@@ -65,11 +65,7 @@ async def open_venue(
     Raises:
         UnsupportedByVenueError: There is no adapter for this venue.
     """
-    if venue not in REGISTRY:
-        known = ", ".join(name.value for name in REGISTRY)
-        raise UnsupportedByVenueError(
-            f"there is no adapter for {venue}", remedy=f"Choose one of: {known}", venue=venue.value
-        )
+    _check_supported(venue)
     import aiohttp
 
     from flows.venues.client import VenueClient, raw_exchange
@@ -95,6 +91,14 @@ async def open_venue(
             on_wait=on_wait,
         )
         yield cast("VenueAdapter", getattr(facts, class_name)(client))
+
+
+def _check_supported(venue: Venue) -> None:
+    if venue not in REGISTRY:
+        known = ", ".join(name.value for name in REGISTRY)
+        raise UnsupportedByVenueError(
+            f"there is no adapter for {venue}", remedy=f"Choose one of: {known}", venue=venue.value
+        )
 
 
 def _limiter(venue: Venue, base_url: str | None, budget: object) -> WeightedLimiter:

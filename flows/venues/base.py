@@ -62,6 +62,9 @@ class VenueAdapter(Protocol):
     ) -> Response:
         """Return a page of at most one bar: the first that opens at or after the time."""
 
+    async def fetch_newest_bar(self, venue_symbol: str, timeframe: Timeframe) -> Response:
+        """Return a page of at most one bar: the newest, which may still be open."""
+
     def parse_instruments(self, response: Response) -> pl.DataFrame:
         """Return one row per instrument, in the order given.
 

@@ -179,6 +179,10 @@ class BinanceSpot:
         bounds = {"startTime": _millis_up(at_or_after), "limit": 1}
         return await self._klines(venue_symbol, timeframe, bounds)
 
+    async def fetch_newest_bar(self, venue_symbol: str, timeframe: Timeframe) -> Response:
+        """Return a page of at most one bar: the newest, which may still be open."""
+        return await self._klines(venue_symbol, timeframe, {"limit": 1})
+
     async def _klines(
         self, venue_symbol: str, timeframe: Timeframe, bounds: dict[str, int]
     ) -> Response:

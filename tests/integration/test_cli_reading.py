@@ -86,7 +86,6 @@ def test_a_second_backfill_asks_nothing_and_an_update_brings_what_is_new(filled,
     assert "[data.clock_regression]" in err
 
 
-@pytest.mark.xfail(strict=False, reason="update refuses a recheck that is off the bars' grid")
 def test_an_update_asks_again_for_the_newest_hours(filled, tmp_path):
     root = tmp_path / "lake"
     shutil.copytree(filled[0], root)
