@@ -27,7 +27,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 RUN_TESTS = rm -f $(TESTED); \
-	$(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --cov --cov-report=; \
+	$(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --dist loadfile --cov --cov-report=; \
 	touch $(TESTED)
 
 .PHONY: help setup demo test check coverage docs bench clean

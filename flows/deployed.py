@@ -25,11 +25,12 @@ from contracts.time import Span, SystemClock, parse_time
 from flows.backfill import Access, BackfillRequest
 from flows.backfill import backfill as run_backfill
 from flows.backfill import update as run_update
-from flows.cli.shared import read_settings
 from flows.deployed_text import failure_text, report_text, snapshot_text
 from flows.snapshot import snapshot as run_snapshot
 from flows.work import Progress, Work, open_work
-from lake.root import LIVE
+from lake.root import LIVE, read_lake
+from lake.settings import read_settings
+from lake.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -187,6 +188,7 @@ async def _update(
     replay_now: str | None,
 ) -> dict[str, int]:
     recheck = None if recheck_hours is None else timedelta(hours=recheck_hours)
+    read_lake(Store(root or read_settings().root))
     async with _opened(root, venue, replay, replay_now) as (work, access):
         return await _ingested(
             work, "update", access, lambda: run_update(work, access, recheck=recheck)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.errors import SettingsError
 
 
 class Settings(BaseSettings):
@@ -46,3 +48,21 @@ class Settings(BaseSettings):
         ge=1,
         description="Number of bad rows below which a batch is published all the same.",
     )
+
+
+def read_settings() -> Settings:
+    """Return what the environment says.
+
+    Raises:
+        SettingsError: A variable holds what it cannot hold.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "LAKE_" + "_".join(map(str, first["loc"])).upper()
+        raise SettingsError(
+            f"{name} is {first['input']!r}: {first['msg'].lower()}",
+            remedy="Set it right or unset it; docs/cli.md lists the settings",
+            setting=name,
+        ) from None

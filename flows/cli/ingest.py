@@ -202,7 +202,7 @@ def _conclude(
 
 
 def _settings() -> "Settings":
-    from flows.cli.shared import read_settings
+    from lake.settings import read_settings
 
     return read_settings()
 

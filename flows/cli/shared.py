@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import ValidationError
 
-from contracts.errors import SettingsError
 from contracts.tables import LEDGER, RESPONSES, State
 from contracts.time import Span, SteppedClock, SystemClock
 from flows.cli.say import complain, say
@@ -15,7 +13,6 @@ from flows.work import open_work
 from lake.knowledge import newest_knowledge
 from lake.ledger import fold, read_observations, runs
 from lake.root import LIVE, read_lake
-from lake.settings import Settings
 from lake.sources import Tables
 from lake.store import Store
 
@@ -25,26 +22,9 @@ if TYPE_CHECKING:
     from contracts.time import Clock
     from flows.ingest import IngestReport
     from flows.work import Work
+    from lake.settings import Settings
 
 _SPANS_SHOWN = 6
-
-
-def read_settings() -> Settings:
-    """Return what the environment says.
-
-    Raises:
-        SettingsError: A variable holds what it cannot hold.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "LAKE_" + "_".join(map(str, first["loc"])).upper()
-        raise SettingsError(
-            f"{name} is {first['input']!r}: {first['msg'].lower()}",
-            remedy="Set it right or unset it; docs/cli.md lists the settings",
-            setting=name,
-        ) from None
 
 
 def opened_for_repair(root: str, settings: Settings) -> Work:

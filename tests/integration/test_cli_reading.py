@@ -89,7 +89,9 @@ def test_a_second_backfill_asks_nothing_and_an_update_brings_what_is_new(filled,
 def test_an_update_asks_again_for_the_newest_hours(filled, tmp_path):
     root = tmp_path / "lake"
     shutil.copytree(filled[0], root)
+    before = ("--replay", "generated", "--replay-now", "2026-03-04T11:00Z")
     later = ("--replay", "generated", "--replay-now", "2026-03-04T12:30Z")
+    printed("update", *before, "--root", root)
     code, _, err = run("update", "--recheck-hours", "6", *later, "--root", root)
     assert code == 0, err
     assert "1 revised" in err
