@@ -94,7 +94,7 @@ def test_an_update_asks_again_for_the_newest_hours(filled, tmp_path):
     printed("update", *before, "--root", root)
     code, _, err = run("update", "--recheck-hours", "6", *later, "--root", root)
     assert code == 0, err
-    assert "1 revised" in err
+    assert "2 revised" in err  # the minute and its hour
 
 
 def test_conform_finds_all_of_it_identical_and_keeps_the_replayed_time(filled, tmp_path):
