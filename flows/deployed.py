@@ -188,8 +188,7 @@ async def _update(
     replay_now: str | None,
 ) -> dict[str, int]:
     recheck = None if recheck_hours is None else timedelta(hours=recheck_hours)
-    read_lake(Store(root or read_settings().root))
-    async with _opened(root, venue, replay, replay_now) as (work, access):
+    async with _opened(root, venue, replay, replay_now, may_create=False) as (work, access):
         return await _ingested(
             work, "update", access, lambda: run_update(work, access, recheck=recheck)
         )
@@ -237,16 +236,23 @@ async def _venue_slot(venue: Venue) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _opened(
-    root: str | None, venue: str, replay: str | None, replay_now: str | None
+    root: str | None,
+    venue: str,
+    replay: str | None,
+    replay_now: str | None,
+    *,
+    may_create: bool = True,
 ) -> AsyncIterator[tuple[Work, Access]]:
     """Open the lake and the way to the venue, or to a replay exchange inside this process."""
     at = Venue.parse(venue)
+    if replay is None and replay_now is not None:
+        raise RequestError(
+            "replay_now sets the clock of a replay, and none is asked",
+            remedy="Name a tape with replay",
+        )
+    if not may_create:
+        read_lake(Store(root or read_settings().root))
     if replay is None:
-        if replay_now is not None:
-            raise RequestError(
-                "replay_now sets the clock of a replay, and none is asked",
-                remedy="Name a tape with replay",
-            )
         yield await _work(root, LIVE), Access(at)
         return
     from flows.replay.process import open_tape

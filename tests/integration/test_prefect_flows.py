@@ -37,6 +37,8 @@ from contracts.names import Venue
 from contracts.tables import TABLES
 from flows import deployed
 from flows.deployed import RETRIES
+from flows.replay.process import open_tape
+from lake.root import init_lake
 from lake.store import Store
 from lake.tables import Table
 
@@ -227,7 +229,12 @@ def test_a_wrong_setting_is_named(lake_root, monkeypatch):
 
 
 def test_a_run_that_cannot_begin_says_why(lake_root):
-    ended = _run(deployed.update, venue="binance", root=str(lake_root), replay="generated")
+    asked = {"venue": "binance", "root": str(lake_root), "replay": "generated"}
+    ended = _run(deployed.update, **asked)
+    assert "LakeNotFoundError" in ended.message
+    assert not lake_root.exists()
+    init_lake(Store(lake_root), origin=open_tape("generated").origin)
+    ended = _run(deployed.update, **asked)
     assert ended.is_failed()
     assert "UnknownStreamError" in ended.message
     assert "request.unknown_stream" in asyncio.run(_artifact("update-binance"))

@@ -115,6 +115,7 @@ def test_the_clock_chooses_the_download(tmp_path):
 
 def test_series_origin_last_close_and_kept_sections(tmp_path, caplog):
     bars_frame("2026-03-01", 3).write_parquet(tmp_path / "a.parquet")
+    caplog.set_level("INFO")
     text = [
         entry("a.parquet"),
         entry("a.parquet", symbol="ETH/USDT:USDT", market="perp", timeframe="1h"),
