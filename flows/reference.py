@@ -14,7 +14,7 @@ import polars as pl
 
 from contracts.errors import UnknownSymbolError, UnsupportedByVenueError
 from contracts.names import CanonicalId, suggest
-from contracts.spec import Time
+from contracts.spec import Time, time_lit
 from contracts.tables import INSTRUMENTS, RESPONSES
 from contracts.validate import validate
 from flows.land import land
@@ -100,7 +100,7 @@ def _is_old(work: Work, adapter: VenueAdapter) -> bool:
     lists = scan_files(work.store, RESPONSES, files).filter(
         pl.col("endpoint").str.contains("exchangeInfo", literal=True),
         pl.col("status") == 200,
-        pl.col("received_at") >= pl.lit(since, Time),
+        pl.col("received_at") >= time_lit(since),
     )
     return lists.head(1).collect().is_empty()
 
@@ -128,10 +128,10 @@ def instrument_versions(
         instrument_id=pl.col("canonical_id") + f".{venue.upper()}",
         venue=pl.lit(venue),
         listing=pl.lit(1, pl.Int32),
-        valid_from=pl.lit(response.received_at, Time),
+        valid_from=time_lit(response.received_at),
         valid_to=pl.lit(None, Time),
         response_id=pl.lit(response.response_id),
-        known_from=pl.lit(known, Time),
+        known_from=time_lit(known),
     ).select(INSTRUMENTS.schema.names())
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from contracts.errors import RequestError
 from contracts.names import InstrumentId, Timeframe, Venue
-from contracts.spec import Time
+from contracts.spec import Time, time_lit
 from contracts.tables import INSTRUMENTS, LEDGER, table
 from contracts.time import Clock, Span, SystemClock, parse_time
 from lake.ledger import STREAM, fold, read_observations, runs, tiling
@@ -132,7 +132,7 @@ class Lake:
             rows = rows.filter(pl.col("venue") == Venue.parse(venue).value)
         if known_at is not None:
             moment = parse_time(known_at, name="known_at")
-            rows = rows.filter(pl.col("known_from") <= pl.lit(moment, Time))
+            rows = rows.filter(pl.col("known_from") <= time_lit(moment))
         return rows.sort("instrument_id", "known_from").unique(
             subset=["instrument_id"], keep="last", maintain_order=True
         )
@@ -299,8 +299,8 @@ def _clipped(
 ) -> pl.DataFrame:
     if start is not None:
         moment = parse_time(start, name="start")
-        found = found.filter(pl.col("span_end") > pl.lit(moment, Time))
+        found = found.filter(pl.col("span_end") > time_lit(moment))
     if end is not None:
         moment = parse_time(end, name="end")
-        found = found.filter(pl.col("span_start") < pl.lit(moment, Time))
+        found = found.filter(pl.col("span_start") < time_lit(moment))
     return found

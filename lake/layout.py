@@ -65,16 +65,27 @@ def size_class(spec: TableSpec, entry: FileEntry) -> int:
 
 
 def _full_class(spec: TableSpec, sealed: list[FileEntry]) -> list[FileEntry]:
-    """Return the files of the smallest size class that holds a fan-in of them, if any."""
-    classes: dict[int, list[FileEntry]] = {}
+    """Return the files of the smallest size class that holds a fan-in of them, if any.
+
+    Files are merged with files of the same leading keys: those of one instrument with one
+    another, so that they stay of one instrument and a reader can tell their order.
+    """
+    leading = spec.sort_by[0]
+    classes: dict[tuple[int, str], list[FileEntry]] = {}
     for entry in sorted(sealed, key=lambda entry: entry.path):
-        classes.setdefault(size_class(spec, entry), []).append(entry)
+        of = f"{entry.low.get(leading)} {entry.high.get(leading)}" if _by_name(spec) else ""
+        classes.setdefault((size_class(spec, entry), of), []).append(entry)
     for _, members in sorted(classes.items()):
         if len(members) >= FAN_IN:
             chosen = members[:FAN_IN]
             if sum(entry.size for entry in chosen) <= SEALED_BYTES:
                 return chosen
     return []
+
+
+def _by_name(spec: TableSpec) -> bool:
+    """Tell whether files are told apart by whose rows they hold, and not by time alone."""
+    return spec.sort_by[0] == "instrument_id"
 
 
 def file_frames(spec: TableSpec, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from contracts.spec import Time
+from contracts.spec import time_lit
 from contracts.tables import LEDGER, State
-from contracts.time import MICROSECOND, Span
+from contracts.time import Span
 from lake.appends import append_to_partition
 from lake.bitemporal import visible
-from lake.knowledge import check_clock
+from lake.knowledge import check_clock, known_from_after
 from lake.scan import collect_files, scan_files
 from lake.tables import Change
 
@@ -79,7 +79,7 @@ def fold(observations: pl.DataFrame, *, known_at: datetime | None = None) -> pl.
     Shape: the columns of ops.ledger, in order of stream and span_start.
     """
     if known_at is not None:
-        observations = observations.filter(pl.col("known_from") <= pl.lit(known_at, Time))
+        observations = observations.filter(pl.col("known_from") <= time_lit(known_at))
     ranked = observations.with_columns(
         rank=pl.col("state").replace_strict(_RANKS, return_dtype=pl.Int8)
     )
@@ -135,7 +135,7 @@ def tiling(
 
     Shape: the columns of ``runs``; what nobody observed is ``unfetched`` with nulls.
     """
-    start, end = pl.lit(span.start, Time), pl.lit(span.end, Time)
+    start, end = time_lit(span.start), time_lit(span.end)
     inside = folded.filter(pl.col("span_end") > start, pl.col("span_start") < end).with_columns(
         pl.max_horizontal("span_start", start), pl.min_horizontal("span_end", end)
     )
@@ -151,7 +151,7 @@ def _holes(kept: pl.DataFrame, wanted: pl.DataFrame, span: Span) -> pl.DataFrame
     edges = pl.concat(
         [
             wanted.with_columns(
-                pl.lit(moment, Time).alias("span_start"), pl.lit(moment, Time).alias("span_end")
+                time_lit(moment).alias("span_start"), time_lit(moment).alias("span_end")
             )
             for moment in (span.start, span.end)
         ]
@@ -188,7 +188,7 @@ def read_observations(
         rows = rows.filter(pl.col("instrument_id").is_in(list(instruments)))
     if span is not None:
         rows = rows.filter(
-            pl.col("span_end") > pl.lit(span.start), pl.col("span_start") < pl.lit(span.end)
+            pl.col("span_end") > time_lit(span.start), pl.col("span_start") < time_lit(span.end)
         )
     return collect_files(store, LEDGER, files, rows)
 
@@ -231,13 +231,12 @@ def _hull(observations: pl.DataFrame) -> Span:
 
 
 def _changes(observations: pl.DataFrame, stored: pl.DataFrame, known: datetime) -> pl.DataFrame:
-    newest = stored["known_from"].max()
-    at = known if newest is None or newest < known else newest + MICROSECOND  # type: ignore[operator]
-    dated = observations.with_columns(pl.lit(at, Time).alias("known_from"))
+    at = known_from_after(known, stored)
+    dated = observations.with_columns(time_lit(at).alias("known_from"))
     if stored.is_empty():
         return _merged(fold(dated))
     before = fold(stored).select(*STREAM, "span_start", "span_end", was="state")
-    after = fold(pl.concat([stored, dated])).filter(pl.col("known_from") == pl.lit(at, Time))
+    after = fold(pl.concat([stored, dated])).filter(pl.col("known_from") == time_lit(at))
     cut = _cut_at(after, before)
     changed = cut.filter(pl.col("state").ne_missing(pl.col("was"))).select(LEDGER.schema.names())
     return _merged(changed)

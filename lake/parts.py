@@ -99,7 +99,7 @@ def write_part(store: Store, spec: TableSpec, frame: pl.DataFrame) -> Part:
     sha256 = hashlib.sha256(content).hexdigest()
     folder = "".join(f"{name}={value}/" for name, value in partition.items())
     path = f"{folder}part-{sha256}.parquet"
-    store.put(f"{spec.path}/{path}", content)  # type: ignore[arg-type]
+    store.put(f"{spec.path}/{path}", content)
     low, high, nulls = _bounds(spec, data)
     entry = FileEntry(path, len(content), frame.height, partition, low, high)
     return Part(entry, _stats(frame.height, low, high, nulls))

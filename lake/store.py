@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,11 +81,38 @@ class Store:
         """Return the absolute address of ``path``."""
         return f"{self.uri}/{path}"
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes | memoryview) -> None:
         """Write an object, replacing any other of that name, whole or not at all."""
         with storage_errors(f"write {self.uri_of(path)}"):
-            obstore.put(self._objects, path, data, use_multipart=False)
-            self.sync(path)
+            if self.is_local:
+                self._put_local(path, data)
+            else:
+                obstore.put(self._objects, path, data, use_multipart=False)
+
+    def _put_local(self, path: str, data: bytes | memoryview) -> None:
+        """Stage under ``NAME#N``, which no reader takes for a file, then rename."""
+        target = self.path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(f"{target.name}#{secrets.token_hex(4)}")
+        try:
+            with staged.open("wb") as file:
+                file.write(data)
+                file.flush()
+                if self._fsync:
+                    os.fsync(file.fileno())
+            staged.replace(target)
+        except OSError:
+            staged.unlink(missing_ok=True)
+            raise
+        self._sync_folder(target.parent)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self._fsync:
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object unless one of that name exists; tell whether it was written."""
@@ -144,12 +172,12 @@ class Store:
         """Force a local file and its folder to disk, where the lake asks for that."""
         if not self._fsync:
             return
-        for target in (self.path / path, (self.path / path).parent):
-            handle = os.open(target, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        handle = os.open(self.path / path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._sync_folder((self.path / path).parent)
 
 
 @contextmanager

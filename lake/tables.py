@@ -101,6 +101,7 @@ class Table:
         self._clock = clock
         self._lock = threading.RLock()
         self._handle: DeltaTable | None = None
+        self._last: View | None = None
 
     @property
     def uri(self) -> str:
@@ -323,6 +324,12 @@ class Table:
         )
 
     def _view(self, handle: DeltaTable) -> View:
+        version = handle.version()
+        if self._last is None or self._last.version != version:
+            self._last = self._read_view(handle)
+        return self._last
+
+    def _read_view(self, handle: DeltaTable) -> View:
         actions = pl.DataFrame(handle.get_add_actions(flatten=True))
         entries = sorted(
             (_entry(self.spec, row) for row in actions.iter_rows(named=True)),
