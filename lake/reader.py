@@ -10,15 +10,13 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from contracts.errors import (
     BeforeFirstKnowledgeError,
     InvalidNameError,
-    InvariantError,
     RequestError,
     UnknownStreamError,
 )
@@ -29,6 +27,8 @@ from contracts.time import iso
 from lake.bitemporal import known_versions, version_spans
 from lake.ledger import read_observations
 from lake.scan import collect_files, scan_files
+from lake.segments import Segment, first_open, is_pure, last_open, plan_segments
+from lake.tables import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from contracts.spec import TableSpec
     from lake.parts import FileEntry
     from lake.sources import Source
-    from lake.tables import View
 
 _KEY = ("instrument_id", "open_time")
 _PIECEWISE = 64
@@ -81,7 +80,7 @@ def read_bars(source: Source, query: BarsQuery) -> pl.LazyFrame:
         RequestError: An unknown column.
     """
     columns = _checked_columns(BARS, query.columns)
-    cut = _cut(source)
+    cut = _cut(source, query)
     names = _instruments(cut, query)
     if query.known_at is not None:
         for name in names:
@@ -102,7 +101,7 @@ def read_bar_history(source: Source, query: BarsQuery) -> pl.LazyFrame:
     by instrument_id, open_time and known_from.
     """
     columns = _checked_columns(BARS, query.columns)
-    cut = _cut(source)
+    cut = _whole_cut(source)
     names = _instruments(cut, query)
     current = _selected(cut.source, cut.bars, query, names)
     revisions = _selected(cut.source, cut.revisions, query, names)
@@ -110,9 +109,30 @@ def read_bar_history(source: Source, query: BarsQuery) -> pl.LazyFrame:
     return spans.select(*columns, "known_to")
 
 
-def _cut(source: Source) -> _Cut:
+def _cut(source: Source, query: BarsQuery) -> _Cut:
+    """Resolve the tables that a query needs, in the reverse order of the path.
+
+    A plain read of instruments that have files of their own needs silver.bars alone.
+    """
+    if query.known_at is None:
+        bars = source.views([BARS.name])[BARS.name]
+        nothing = View(BAR_REVISIONS, -1, ()), View(LEDGER, -1, ())
+        if all(_has_own_file(bars, query, name) for name in query.instruments):
+            return _Cut(source, bars, *nothing)
+    return _whole_cut(source)
+
+
+def _whole_cut(source: Source) -> _Cut:
     views = source.views([BARS.name, BAR_REVISIONS.name, LEDGER.name])
     return _Cut(source, views[BARS.name], views[BAR_REVISIONS.name], views[LEDGER.name])
+
+
+def _has_own_file(bars: View, query: BarsQuery, name: str) -> bool:
+    return any(
+        entry.low["instrument_id"] == name == entry.high["instrument_id"]
+        and entry.partition["timeframe"] == query.timeframe.code
+        for entry in bars.files
+    )
 
 
 def _checked_columns(spec: TableSpec, columns: Sequence[str] | None) -> list[str]:
@@ -153,8 +173,8 @@ def _exact(cut: _Cut, query: BarsQuery, name: str) -> str:
         remedy = f"{error.remedy}; in a lake an instrument is asked as BTC-USDT-SPOT.BINANCE"
         raise InvalidNameError(error.message, remedy=remedy, text=name) from None
     whole = BarsQuery((), query.timeframe)
-    files = [entry for entry in _timeframe_files(cut.bars, whole) if _may_hold(entry, exact)]
-    if any(entry.low["instrument_id"] == entry.high["instrument_id"] for entry in files):
+    files = _files_of(cut.bars, whole, exact)
+    if any(is_pure(entry) for entry in files):
         return exact
     if not _observed(cut, query.timeframe, exact).is_empty():
         return exact
@@ -167,12 +187,8 @@ def stream_ids(cut: _Cut, timeframe: Timeframe) -> list[str]:
     """Return the instruments of which there are bars, or observations of bars."""
     query = BarsQuery((), timeframe)
     files = _timeframe_files(cut.bars, query)
-    pure = {
-        str(entry.low["instrument_id"])
-        for entry in files
-        if entry.low["instrument_id"] == entry.high["instrument_id"]
-    }
-    mixed = [entry for entry in files if entry.low["instrument_id"] != entry.high["instrument_id"]]
+    pure = {str(entry.low["instrument_id"]) for entry in files if is_pure(entry)}
+    mixed = [entry for entry in files if not is_pure(entry)]
     stored = _collected(cut, cut.bars, mixed, lambda rows: rows.select("instrument_id").unique())
     of_timeframe = pl.col("timeframe") == pl.lit(timeframe.code)
     observed = _collected(
@@ -218,21 +234,9 @@ def _timeframe_files(view: View, query: BarsQuery) -> list[FileEntry]:
         entry
         for entry in view.files
         if entry.partition["timeframe"] == query.timeframe.code
-        and (query.start is None or _bound(entry.high) >= query.start)
-        and (query.end is None or _bound(entry.low) < query.end)
+        and (query.start is None or last_open(entry) >= query.start)
+        and (query.end is None or first_open(entry) < query.end)
     ]
-
-
-def _bound(bounds: Any) -> datetime:
-    moment = bounds["open_time"]
-    if not isinstance(moment, datetime):
-        raise InvariantError("a file of bars without statistics of open_time")
-    return moment
-
-
-def _may_hold(entry: FileEntry, name: str) -> bool:
-    venue = InstrumentId.parse(name).venue.value
-    return entry.partition["venue"] == venue and entry.may_hold("instrument_id", name, name)
 
 
 def _only(rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
@@ -243,13 +247,12 @@ def _pieces(cut: _Cut, query: BarsQuery, names: Sequence[str]) -> list[pl.LazyFr
     if len(names) > _PIECEWISE:
         rows = _selected(cut.source, cut.bars, query, names).sort(_KEY)
         return [_as_known(rows, _selected(cut.source, cut.revisions, query, names), query)]
+    current = [_ordered(cut.source, cut.bars, query, name) for name in names]
+    if query.known_at is None:
+        return current
     return [
-        _as_known(
-            _ordered(cut.source, cut.bars, query, name),
-            _ordered(cut.source, cut.revisions, query, name),
-            query,
-        )
-        for name in names
+        _as_known(rows, _superseded(cut.source, cut.revisions, query, name), query)
+        for rows, name in zip(current, names, strict=True)
     ]
 
 
@@ -271,21 +274,45 @@ def _as_known(current: pl.LazyFrame, revisions: pl.LazyFrame, query: BarsQuery) 
 
 
 def _ordered(source: Source, view: View, query: BarsQuery, name: str) -> pl.LazyFrame:
-    files = [entry for entry in _timeframe_files(view, query) if _may_hold(entry, name)]
+    """Return the rows of one instrument in order of time."""
+    files = _files_of(view, query, name)
     source.trust(view, files)
-    files.sort(key=lambda entry: (_bound(entry.low), _bound(entry.high)))
-    in_order = all(_bound(a.high) < _bound(b.low) for a, b in pairwise(files))
-    groups = groupby(files, key=lambda entry: _needs_filter(entry, query, name))
-    scans = [
-        _filtered(scan_files(source.store, view.spec, list(members)), query, name)
-        if filtered
-        else scan_files(source.store, view.spec, list(members))
-        for filtered, members in groups
+    step = query.timeframe.duration
+    pieces = [
+        _segment(source, view, segment, name)
+        for segment in plan_segments(files, step=step, start=query.start, end=query.end)
     ]
-    if not scans:
+    if not pieces:
         return view.spec.empty().lazy()
-    rows = scans[0] if len(scans) == 1 else pl.concat(scans, how="vertical")
-    return rows if in_order else _in_order_of_time(rows)
+    return pieces[0] if len(pieces) == 1 else pl.concat(pieces, how="vertical")
+
+
+def _segment(source: Source, view: View, segment: Segment, name: str) -> pl.LazyFrame:
+    rows = scan_files(source.store, view.spec, segment.files)
+    if segment.whole:
+        return rows
+    if not all(is_pure(entry) for entry in segment.files):
+        rows = _only(rows, name)
+    rows = _inside(rows, segment.start, segment.end)
+    return rows if segment.in_order else _in_order_of_time(rows)
+
+
+def _superseded(source: Source, view: View, query: BarsQuery, name: str) -> pl.LazyFrame:
+    """Return the superseded rows of one instrument, in no order."""
+    files = _files_of(view, query, name)
+    source.trust(view, files)
+    rows = _only(scan_files(source.store, view.spec, files), name)
+    return _inside(rows, query.start, query.end)
+
+
+def _files_of(view: View, query: BarsQuery, name: str) -> list[FileEntry]:
+    """Return the files of a query's span that may hold an instrument."""
+    venue = InstrumentId.parse(name).venue.value
+    return [
+        entry
+        for entry in _timeframe_files(view, query)
+        if entry.partition["venue"] == venue and entry.may_hold("instrument_id", name, name)
+    ]
 
 
 def _in_order_of_time(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -297,21 +324,11 @@ def _in_order_of_time(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.map_batches(ordered, projection_pushdown=False, schema=BARS.schema)
 
 
-def _needs_filter(entry: FileEntry, query: BarsQuery, name: str) -> bool:
-    pure = entry.low["instrument_id"] == entry.high["instrument_id"] == name
-    inside = (query.start is None or _bound(entry.low) >= query.start) and (
-        query.end is None or _bound(entry.high) < query.end
-    )
-    return not (pure and inside)
-
-
-def _filtered(rows: pl.LazyFrame, query: BarsQuery, name: str | None) -> pl.LazyFrame:
-    if name is not None:
-        rows = _only(rows, name)
-    if query.start is not None:
-        rows = rows.filter(pl.col("open_time") >= time_lit(query.start))
-    if query.end is not None:
-        rows = rows.filter(pl.col("open_time") < time_lit(query.end))
+def _inside(rows: pl.LazyFrame, start: datetime | None, end: datetime | None) -> pl.LazyFrame:
+    if start is not None:
+        rows = rows.filter(pl.col("open_time") >= time_lit(start))
+    if end is not None:
+        rows = rows.filter(pl.col("open_time") < time_lit(end))
     return rows
 
 
@@ -325,7 +342,7 @@ def _selected(source: Source, view: View, query: BarsQuery, names: Sequence[str]
         if entry.may_hold("instrument_id", names[0], names[-1])
     ]
     source.trust(view, files)
-    rows = _filtered(scan_files(source.store, view.spec, files), query, None)
+    rows = _inside(scan_files(source.store, view.spec, files), query.start, query.end)
     return rows.filter(pl.col("instrument_id").is_in(list(names)))
 
 
@@ -337,7 +354,7 @@ def _check_known(cut: _Cut, query: BarsQuery, name: str) -> None:
     whole = BarsQuery((), query.timeframe)
     for view in (cut.bars, cut.revisions):
         for entry in _timeframe_files(view, whole):
-            pure = entry.low["instrument_id"] == entry.high["instrument_id"] == name
+            pure = is_pure(entry) and entry.low["instrument_id"] == name
             least = entry.low["known_from"] if pure else None
             if isinstance(least, datetime) and least + _STATISTICS_STEP <= known_at:
                 return
@@ -345,7 +362,7 @@ def _check_known(cut: _Cut, query: BarsQuery, name: str) -> None:
         _collected(
             cut,
             view,
-            [entry for entry in _timeframe_files(view, whole) if _may_hold(entry, name)],
+            _files_of(view, whole, name),
             lambda rows: _only(rows, name).select(pl.col("known_from").min()),
         ).item()
         for view in (cut.bars, cut.revisions)

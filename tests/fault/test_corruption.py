@@ -252,7 +252,7 @@ def test_what_the_system_refuses_has_a_remedy(kernel, monkeypatch, number):
         raise OSError(number, "refused")
 
     before = kernel.versions()
-    monkeypatch.setattr("obstore.put", refuse)
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
     with pytest.raises(StoreUnavailableError) as error:
         kernel.publish([Row(3, 300.0)])
     assert_readable(error)
