@@ -53,6 +53,8 @@ class Column:
             on floats and decimals: their statistics lie.
         value: Whether the column is part of what the row asserts; rows are compared on
             value columns alone.
+        bulky: A long text whose SHA-256 stands in another column: the row hash counts its
+            length alone.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Column:
     nullable: bool = False
     statistics: bool = False
     value: bool = False
+    bulky: bool = False
 
     def __post_init__(self) -> None:
         if self.name == "interval":
@@ -90,6 +93,7 @@ class TableSpec:
             append rewrites it together with its own rows.
         tail_bytes: See ``tail_rows``.
         compression: Parquet codec.
+        compression_level: Level of the codec; its default when None.
     """
 
     name: str
@@ -104,6 +108,7 @@ class TableSpec:
     tail_rows: int = 4_096
     tail_bytes: int = 8 << 20
     compression: str = "lz4"
+    compression_level: int | None = None
     by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,6 +144,11 @@ class TableSpec:
     def value_columns(self) -> tuple[str, ...]:
         """The columns that rows are compared on."""
         return tuple(column.name for column in self.columns if column.value)
+
+    @property
+    def bulky_columns(self) -> tuple[str, ...]:
+        """The columns of which the row hash counts the length alone."""
+        return tuple(column.name for column in self.columns if column.bulky)
 
     @property
     def statistics_columns(self) -> tuple[str, ...]:

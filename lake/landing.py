@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lake.tables import Table, View
 
 LOOK_BACK = timedelta(days=7)
+ELSEWHERE = "elsewhere"
 
 
 def land(table: Table, responses: Sequence[Response], *, run_id: str) -> Appended:
@@ -65,7 +66,7 @@ def _stored_bodies(store: Store, view: View, responses: Sequence[Response]) -> s
     wanted = [each.sha256 for each in responses]
     bodies = (
         scan_files(store, RESPONSES, files)
-        .filter(pl.col("sha256").is_in(wanted) & pl.col("payload").is_not_null())
+        .filter(pl.col("sha256").is_in(wanted), pl.col("payload_encoding") != ELSEWHERE)
         .select("endpoint", "sha256")
     )
     return set(collect_files(store, RESPONSES, files, bodies).iter_rows())
@@ -89,7 +90,7 @@ def _row(response: Response, run_id: str, *, with_payload: bool) -> tuple[object
         response.sha256,
         len(response.body),
         payload if with_payload else None,
-        encoding,
+        encoding if with_payload else ELSEWHERE,
         run_id,
     )
 
@@ -121,14 +122,22 @@ def load_responses(
     rows = scan_files(store, RESPONSES, files)
     asked = rows.filter(pl.col("response_id").is_in(list(response_ids)))
     found = collect_files(store, RESPONSES, files, asked.sort("received_at", "response_id"))
-    stored = found.filter(pl.col("payload").is_not_null())
-    bodies = dict(stored.select("sha256", "payload").iter_rows())
-    elsewhere = [text for text in found["sha256"].unique().to_list() if text not in bodies]
-    if elsewhere:
-        earlier = rows.filter(pl.col("sha256").is_in(elsewhere) & pl.col("payload").is_not_null())
-        told = collect_files(store, RESPONSES, files, earlier.select("sha256", "payload"))
-        bodies |= dict(told.iter_rows())
+    bodies = _bodies(found)
+    absent = [text for text in found["sha256"].unique().to_list() if text not in bodies]
+    if absent:
+        there = pl.col("sha256").is_in(absent), pl.col("payload_encoding") != ELSEWHERE
+        bodies |= _bodies(collect_files(store, RESPONSES, files, rows.filter(*there)))
     return [_response(row, bodies) for row in found.iter_rows(named=True)]
+
+
+def _bodies(rows: pl.DataFrame) -> dict[str, bytes]:
+    """Return the bodies that rows hold, by their SHA-256."""
+    held = rows.filter(pl.col("payload_encoding") != ELSEWHERE)
+    told = held.select("sha256", "payload", "payload_encoding").iter_rows()
+    return {
+        sha256: base64.b64decode(text) if encoding == "base64" else text.encode()
+        for sha256, text, encoding in told
+    }
 
 
 def landed(store: Store, view: View, *, venue: str, endpoint: str) -> list[Response]:
@@ -141,11 +150,7 @@ def landed(store: Store, view: View, *, venue: str, endpoint: str) -> list[Respo
     return load_responses(store, view, venue=venue, response_ids=index["response_id"].to_list())
 
 
-def _response(row: Mapping[str, object], bodies: Mapping[str, str]) -> Response:
-    text = bodies.get(str(row["sha256"]))
-    body = b"" if text is None else text.encode()
-    if row["payload_encoding"] == "base64":
-        body = base64.b64decode(body)
+def _response(row: Mapping[str, object], bodies: Mapping[str, bytes]) -> Response:
     response = Response(
         venue=Venue(str(row["venue"])),
         endpoint=str(row["endpoint"]),
@@ -154,9 +159,9 @@ def _response(row: Mapping[str, object], bodies: Mapping[str, str]) -> Response:
         received_at=row["received_at"],  # type: ignore[arg-type]
         status=int(row["status"]),  # type: ignore[call-overload]
         content_type=row["content_type"],  # type: ignore[arg-type]
-        body=body,
+        body=bodies.get(str(row["sha256"]), b""),
     )
-    if text is None or response.sha256 != row["sha256"]:
+    if response.sha256 != row["sha256"]:
         raise ChecksumError(
             f"Response {row['response_id']} of {row['venue']} is not what was received",
             remedy="Restore bronze.responses from a copy, or fetch the span again",

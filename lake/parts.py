@@ -93,7 +93,11 @@ def write_part(store: Store, spec: TableSpec, frame: pl.DataFrame) -> Part:
         compression=spec.compression,  # type: ignore[arg-type]
         row_group_size=spec.row_group_rows,
         statistics=True,
-        metadata={ROW_HASH_KEY: frame_hash(frame), SPEC_VERSION_KEY: f"{spec.name}/{spec.version}"},
+        compression_level=spec.compression_level,
+        metadata={
+            ROW_HASH_KEY: frame_hash(frame, bulky=spec.bulky_columns),
+            SPEC_VERSION_KEY: f"{spec.name}/{spec.version}",
+        },
     )
     content = buffer.getbuffer()
     sha256 = hashlib.sha256(content).hexdigest()

@@ -10,8 +10,8 @@ A row's hash is ``mix(sum over columns of fold(bits + salt) * factor)`` in 64-bi
 where salt and factor come from the column's name, ``fold(x) = x xor (x >> 32)``, and a null
 adds nothing. Floats count as their IEEE 754 bits, integers, dates and times as 64-bit
 two's complement, texts as the first 8 bytes of their BLAKE2b, decimals as the text of their
-value, lists as their elements joined with U+001F. Two lanes make 128 bits: the sum of the
-row hashes and the sum of ``mix`` of the row hashes.
+value, lists as their elements joined with U+001F, bulky texts as their length. Two lanes
+make 128 bits: the sum of the row hashes and the sum of ``mix`` of the row hashes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,29 @@ import polars as pl
 from contracts.errors import InvariantError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _U64 = pl.UInt64()
 _MASK = (1 << 64) - 1
 EMPTY = "0" * 32
 
 
-def frame_hash(frame: pl.DataFrame) -> str:
+def frame_hash(frame: pl.DataFrame, *, bulky: Collection[str] = ()) -> str:
     """Return the hash of all rows of a frame.
+
+    Args:
+        frame: The rows.
+        bulky: Text columns that count as their length in bytes, because the hash of their
+            content stands in another column.
 
     Shape: any columns of any of the types that tables use; 32 hexadecimal digits back.
     """
     if frame.is_empty():
         return EMPTY
-    readied = frame.select(_hashable(column) for column in frame.iter_columns())
+    readied = frame.select(
+        column.str.len_bytes() if column.name in bulky else _hashable(column)
+        for column in frame.iter_columns()
+    )
     total = reduce(add, (_column(column) for column in readied.iter_columns()))
     lanes = (
         readied.lazy()

@@ -106,7 +106,10 @@ def _deep(store: Store, manifest: Manifest) -> list[StorageError]:
     faults: list[StorageError] = []
     for name, pinned in manifest.tables.items():
         view = manifest.view(name)
-        found = combine(frame_hash(read_files(store, view.spec, [entry])) for entry in view.files)
+        bulky = view.spec.bulky_columns
+        found = combine(
+            frame_hash(read_files(store, view.spec, [entry]), bulky=bulky) for entry in view.files
+        )
         if found != pinned["logical_hash"]:
             faults.append(
                 ChecksumError(

@@ -32,11 +32,12 @@ RESPONSES = TableSpec(
             "The body; null when an equal body of the same venue and endpoint was stored within "
             "the seven days before.",
             nullable=True,
+            bulky=True,
         ),
         Column(
             "payload_encoding",
             pl.String(),
-            "utf-8, or base64 for a body that is not UTF-8.",
+            "utf-8, base64 for a body that is not UTF-8, or elsewhere for a null payload.",
         ),
         Column("run_id", pl.String(), "The run that asked."),
     ),
@@ -45,5 +46,8 @@ RESPONSES = TableSpec(
     sort_by=("received_at", "response_id"),
     known="received_at",
     row_group_rows=256,
+    tail_rows=1_024,
+    tail_bytes=1 << 20,
     compression="zstd",
+    compression_level=1,
 )

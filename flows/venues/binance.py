@@ -34,6 +34,7 @@ from contracts.spec import Time
 from contracts.tables import BARS, INSTRUMENTS
 from contracts.time import Span, from_micros, from_millis, to_micros
 from flows.venues.base import AskedBars, Call
+from flows.venues.binance_pages import parse_plain_pages, plain_rows
 from flows.venues.limiter import Budget
 from flows.venues.payload import (
     SCALAR,
@@ -196,7 +197,7 @@ class BinanceSpot:
             self.bars_endpoint,
             "publicGetKlines",
             WEIGHTS["klines"],
-            parse_bars,
+            check_page,
             params,
             venue_symbol,
         )
@@ -260,6 +261,12 @@ def _micros_per_unit(response: Response, times: Sequence[int]) -> int:
     raise unknown_shape(response, f"the time {shown(wrong)}, neither milliseconds nor microseconds")
 
 
+def check_page(response: Response) -> None:
+    """Refuse an answer that is no page; one in the common form is read when it is parsed."""
+    if plain_rows(response.body) is None:
+        parse_bars(response)
+
+
 def parse_bars(response: Response) -> pl.DataFrame:
     """Return the bars of one page, in the order given."""
     page = _page(response)
@@ -281,6 +288,9 @@ def parse_bars_many(responses: Sequence[Response]) -> pl.DataFrame:
     """Return the bars of many pages in the order given, with the ``page`` of each."""
     if not responses:
         return pl.DataFrame(schema={"page": pl.UInt32, **BAR_SCHEMA})
+    plain = parse_plain_pages(responses)
+    if plain is not None:
+        return plain
     frames = [
         parse_bars(response).select(_place(at), pl.all()) for at, response in enumerate(responses)
     ]

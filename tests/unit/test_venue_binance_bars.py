@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -16,6 +17,7 @@ from contracts.response import Response
 from contracts.tables import BARS
 from contracts.time import to_micros
 from flows.venues.binance import BAR_SCHEMA, parse_bars, parse_bars_many, parse_server_time
+from flows.venues.binance_pages import parse_plain_pages
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 MINUTE = 60_000
@@ -250,3 +252,38 @@ def test_a_page_is_parsed_in_milliseconds():
     for _ in range(10):
         parse_bars(page)
     assert timedelta(seconds=process_time() - began) / 10 < timedelta(milliseconds=10)
+
+
+amounts = st.floats(0, 1e12, allow_nan=False).map(lambda value: repr(float(value)))
+
+
+@given(st.lists(st.tuples(amounts, amounts, st.integers(0, 2**40)), min_size=1, max_size=20))
+def test_many_plain_pages_equal_each_page_read_with_care(cells):
+    rows = [
+        row_of(at, open=one, quote_volume=two, trade_count=count)
+        for at, (one, two, count) in enumerate(cells)
+    ]
+    pages = [response_of(rows), response_of([]), response_of(rows[:1])]
+    compact = [replace(page, body=page.body.replace(b" ", b"")) for page in pages]
+    plain = parse_plain_pages(compact)
+    careful = pl.concat([parse_bars(page) for page in pages])
+    assert plain is None or plain.drop("page").equals(careful)
+    assert plain is not None or any("e" in cell for row in cells for cell in row[:2])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        row_of(quote_volume=None),
+        row_of(close_time=OPEN + 20_000),
+        row_of(open_time="1"),
+        row_of(open=100.5),
+        row_of(ignored=["0"]),
+        row_of()[:11],
+        [*row_of(), "0"],
+    ],
+)
+def test_a_page_out_of_the_common_form_is_read_with_care(row):
+    page = response_of([row_of(), row])
+    compact = replace(page, body=page.body.replace(b" ", b""))
+    assert parse_plain_pages([compact]) is None
