@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     instruments_hours: float = Field(
         default=24.0, ge=0, description="The instrument list is asked again when older than this."
     )
-    batch_pages: int = Field(default=64, ge=1, description="Pages that are landed in one commit.")
+    batch_pages: int = Field(default=128, ge=1, description="Pages that are landed in one commit.")
     concurrency: int = Field(default=8, ge=1, description="Requests under way at once, per venue.")
     breaker_share: float = Field(
         default=0.01,
