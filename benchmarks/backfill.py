@@ -1,8 +1,8 @@
 """A backfill from a replay exchange beside a bare client that asks for the same pages.
 
-The exchange runs in a process of its own. Before anything is timed every page is asked for
-once, so that the exchange renders none of them while either side is measured; the span is
-short enough for all its pages to stay rendered.
+The exchange runs in a process of its own and answers both sides alike: the span is longer
+than what it keeps rendered, so it renders pages for whoever asks. Both sides run several
+times, in turn.
 
 With ``--slow`` a second exchange enforces Binance's limits, and the weight that a backfill
 uses in two minutes is held against what is allowed in them.
@@ -42,7 +42,7 @@ KLINES = "api.binance.com/api/v3/klines"
 
 
 def run(options: Options) -> list[Result]:
-    days = options.pick(tiny=2, default=166)
+    days = options.pick(tiny=2, default=1_000)
     lines = [_unlimited(options, span_of_days(END, days))]
     if options.size == "slow":
         lines.append(_limited(options))
@@ -58,7 +58,7 @@ def request(base_url: str, symbols: Sequence[str], span: Span, *, limit: bool) -
 def _unlimited(options: Options, span: Span) -> Result:
     tape = write_tape(options.folder / "tape", SYMBOLS[:1], span)
     bars = int(span.duration / timedelta(minutes=1))
-    rounds = options.pick(tiny=1, default=7, slow=11)
+    rounds = options.pick(tiny=1, default=3, slow=5)
     roots = (options.folder / f"lake-{number}" for number in itertools.count())
 
     async def measure(base_url: str) -> dict[str, list[Took]]:
