@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 from path_support import (
     BTC,
-    SILENT_TABLES,
     contents,
     landed,
     run_backfill,
@@ -214,28 +213,45 @@ async def test_bars_that_the_venue_has_not_given_yet_are_pending(lake_root, tmp_
 
 
 @needs_recorded
-async def test_recorded_months_resample_to_the_venues_own_bars(lake_root):
-    span = ("2026-04-20", "2026-04-22")
-    async with ReplayExchange(Tape.load(RECORDED)) as twin:
-        await run_backfill(lake_root, twin, *span, timeframes=("1m", "5m", "1h"))
-        assert set(versions(lake_root)) == set(SILENT_TABLES)
+async def test_recorded_months_are_stored_whole_and_resample_to_the_venues_own_bars(lake_root):
+    span = ("2026-03-24", "2026-04-22")
+    symbols = ("BTC/USDT", "ETH/USDT")
+    tape = Tape.load(RECORDED)
+    async with ReplayExchange(tape, limits=False) as twin:
+        codes = ("1m", "5m", "1h")
+        report = await run_backfill(lake_root, twin, *span, symbols=symbols, timeframes=codes)
+        assert not report.failures
+        end = twin.clock.known()
     lk = lake.open(lake_root)
-    minutes = lk.bars(BTC, timeframe="1m", start=span[0], end=span[1])
-    for timeframe, count in (("5m", 576), ("1h", 48)):
-        built = (
-            minutes.group_by_dynamic("open_time", every=timeframe)
-            .agg(
-                pl.col("open").first(),
-                pl.col("high").max(),
-                pl.col("low").min(),
-                pl.col("close").last(),
-                pl.col("volume").sum().round(5),
-            )
-            .collect()
-        )
-        own = lk.bars(BTC, timeframe=timeframe, start=span[0], end=span[1]).collect()
-        assert own.height == count
-        assert built.equals(own.select(built.columns).with_columns(pl.col("volume").round(5)))
+    values = ["open_time", "open", "high", "low", "close", "volume"]
+    for symbol in symbols:
+        instrument = CanonicalId.parse(symbol).at(Venue.BINANCE)
+        kept = {}
+        for code in codes:
+            key = (Venue.BINANCE, instrument.canonical_id, Timeframe.parse(code))
+            inside = pl.col("open_time").is_between(*map(parse_time, span), closed="left")
+            given = tape.bars(*key, at=end).filter(inside).select(values)
+            kept[code] = lk.bars(str(instrument), timeframe=code, columns=values).collect()
+            assert kept[code].equals(given)
+        for code, bars in (("5m", 5), ("1h", 60)):
+            built = resampled(kept["1m"], code).filter(pl.col("bars") == bars).drop("bars")
+            both = built.join(kept[code], on="open_time", how="semi")
+            own = kept[code].join(built, on="open_time", how="semi")
+            assert both.height == own.height > 100
+            assert both.drop("volume").equals(own.drop("volume"))
+            assert ((both["volume"] - own["volume"]).abs() <= 1e-9 * own["volume"]).all()
+
+
+def resampled(minutes, every):
+    grouped = minutes.sort("open_time").group_by_dynamic("open_time", every=every)
+    return grouped.agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume").sum(),
+        bars=pl.len(),
+    )
 
 
 @needs_recorded
