@@ -80,9 +80,7 @@ def _published(folder: Path, calls: Sequence[Call], rows: int) -> Took:
     async def every() -> None:
         nonlocal new
         for call in calls:
-            judged = [
-                await audit(work, stream(symbol), span, frame) for symbol, span, frame in call
-            ]
+            judged = [await audit(stream(symbol), span, frame) for symbol, span, frame in call]
             new += (await publish(work, judged)).new
             clock.step(timedelta(seconds=1))
 

@@ -16,11 +16,11 @@ from contracts.errors import AuditError
 from contracts.tables import AUDITS, BARS, QUARANTINE
 from lake.appends import append_missing
 from quality.bars import audit_bars
-from quality.breaker import Breaker
+from quality.breaker import Breaker, blocked_by
 from quality.quarantine import audit_rows, quarantine_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from contracts.time import Span
     from flows.batches import BarStream
@@ -30,52 +30,81 @@ if TYPE_CHECKING:
 
 @dataclass
 class Audited:
-    """The verdict on one ask, and the error if the breaker tripped."""
+    """The verdict on one ask.
+
+    Attributes:
+        stream: The stream.
+        span: What was asked for.
+        verdict: What the audits found.
+        why: Why the breaker tripped on the stream's part of the batch, or None.
+        tripped: The error for it; None also where good rows are published all the same.
+    """
 
     stream: BarStream
     span: Span
     verdict: Verdict
+    why: str | None = None
     tripped: AuditError | None = None
 
 
-async def audit(
-    work: Work, stream: BarStream, span: Span, candidates: pl.DataFrame, *, accept: bool = False
-) -> Audited:
-    """Judge one ask.
-
-    Args:
-        work: The run.
-        stream: The stream.
-        span: What was asked for.
-        candidates: What came back.
-        accept: Publish the good rows even where the breaker trips on many bad ones.
-    """
+async def audit(stream: BarStream, span: Span, candidates: pl.DataFrame) -> Audited:
+    """Judge what came back of one ask; ``weigh`` decides what that means for its stream."""
     verdict = await asyncio.to_thread(
         audit_bars, candidates, asked=span, timeframe=stream.timeframe
     )
+    return Audited(stream, span, verdict)
+
+
+def weigh(
+    work: Work,
+    audited: Sequence[Audited],
+    *,
+    before: Mapping[BarStream, tuple[int, int]],
+    accept: bool = False,
+) -> None:
+    """Let the breaker judge each stream of a batch as a whole, and mark its asks.
+
+    Bad rows are counted over all asks of the stream and over what the run stored of it
+    before; a failed blocking audit of one ask holds all of them back.
+
+    Args:
+        work: The run.
+        audited: The asks of a batch.
+        before: Bad rows and all rows of each stream in earlier batches of the run.
+        accept: Publish the good rows even where the breaker trips on many bad ones.
+    """
     breaker = Breaker(work.settings.breaker_share, work.settings.breaker_rows)
-    why = breaker.trips(verdict)
-    audited = Audited(stream, span, verdict)
-    if why is not None and not (accept and not verdict.blocked):
-        audited.tripped = AuditError(
-            f"{stream} {span}: not published, {why}",
-            remedy="Read `lake scan ops.quarantine`; release good rows with --accept-quarantine, "
-            "or mend the parser and run `lake conform --from-bronze`",
-            stream=str(stream),
-        )
-    return audited
+    streams = dict.fromkeys(each.stream for each in audited)
+    for stream in streams:
+        asks = [each for each in audited if each.stream == stream]
+        bad, rows = before.get(stream, (0, 0))
+        bad += sum(each.verdict.bad.height for each in asks)
+        rows += sum(each.verdict.bad.height + each.verdict.good.height for each in asks)
+        blocked = [why for each in asks if (why := blocked_by(each.verdict))]
+        why = blocked[0] if blocked else breaker.too_many(bad, rows)
+        held_back = why is not None and not (accept and not blocked)
+        for each in asks:
+            each.why = why
+            each.tripped = _tripped(each, why) if held_back and why is not None else None
 
 
-async def record_audits(work: Work, audited: Sequence[Audited], *, accept: bool = False) -> None:
+def _tripped(audited: Audited, why: str) -> AuditError:
+    return AuditError(
+        f"{audited.stream} {audited.span}: not published, {why}",
+        remedy="Read `lake scan ops.quarantine`; release good rows with --accept-quarantine, "
+        "or mend the parser and run `lake conform --from-bronze`",
+        stream=str(audited.stream),
+    )
+
+
+async def record_audits(work: Work, audited: Sequence[Audited]) -> None:
     """Store the refused rows and the audits of a batch: one commit each, if any."""
     known = work.clock.known()
-    breaker = Breaker(work.settings.breaker_share, work.settings.breaker_rows)
     refused, checked = [], []
     for each in audited:
         refused.append(
             quarantine_rows(each.verdict.bad, table=BARS, run_id=work.run_id, known_from=known)
         )
-        why = breaker.trips(each.verdict)
         checked.append(
             audit_rows(
                 each.verdict,
@@ -86,8 +115,8 @@ async def record_audits(work: Work, audited: Sequence[Audited], *, accept: bool 
                 span=each.span,
                 run_id=work.run_id,
                 known_from=known,
-                tripped=why,
-                released=why is not None and accept and each.tripped is None,
+                tripped=each.why,
+                released=each.why is not None and each.tripped is None,
             )
         )
     if not checked:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from contracts.errors import PayloadError, TidemarkError, VenueError
-from flows.audit import Audited, audit, record_audits
+from flows.audit import Audited, audit, record_audits, weigh
 from flows.batches import BarStream, Batch
 from flows.conform import conform
 from flows.fetch import Fetched, confirm_holes, fetch_again, fetch_batch
@@ -169,7 +169,8 @@ async def _store(
     for each in fetched:
         if report.of(each.ask.stream).failure is None:
             with _failing_alone(work, report, each.ask.stream):
-                judged.append(await _judge(work, adapter, each.ask, each.responses, terms))
+                judged.append(await _judge(adapter, each.ask, each.responses))
+    _weigh(work, [one.verdict for one in judged], terms, report)
     await _confirm(work, adapter, judged, terms, report)
     for one in judged:
         if one.cut_short and report.of(one.ask.stream).failure is None:
@@ -191,9 +192,10 @@ async def store_judged(
 ) -> None:
     """Take verdicts with the evidence for their holes through publish to the ledger."""
     audited = [verdict for verdict, _ in judged]
-    await record_audits(work, audited, accept=terms.accept_quarantine)
+    _weigh(work, audited, terms, report)
+    await record_audits(work, audited)
     for each in audited:
-        if each.tripped is not None:
+        if each.tripped is not None and report.of(each.stream).failure is None:
             _fail(work, report, each.stream, each.tripped)
         report.of(each.stream).quarantined += each.verdict.bad.height
     passed = [pair for pair in judged if pair[0].tripped is None]
@@ -207,6 +209,15 @@ async def store_judged(
     await write_ledger(work, observed, source=source, not_before=published.known_from)
     for verdict, _ in passed:
         report.of(verdict.stream).rows += verdict.verdict.good.height
+
+
+def _weigh(work: Work, audited: list[Audited], terms: Terms, report: IngestReport) -> None:
+    """Let the breaker judge each stream over this batch and what the run stored before."""
+    before = {
+        stream: (done.quarantined, done.rows + done.quarantined)
+        for stream, done in report.streams.items()
+    }
+    weigh(work, audited, before=before, accept=terms.accept_quarantine)
 
 
 def _observe(
@@ -232,13 +243,9 @@ class _Judged:
     cut_short: list[Span] = field(default_factory=list)
 
 
-async def _judge(
-    work: Work, adapter: VenueAdapter, ask: Ask, pages: list[Response], terms: Terms
-) -> _Judged:
+async def _judge(adapter: VenueAdapter, ask: Ask, pages: list[Response]) -> _Judged:
     candidates = await conform(adapter, ask.stream, pages)
-    accept = terms.accept_quarantine
-    verdict = await audit(work, ask.stream, ask.span, candidates, accept=accept)
-    return _Judged(ask, pages, verdict)
+    return _Judged(ask, pages, await audit(ask.stream, ask.span, candidates))
 
 
 async def _confirm(
@@ -275,7 +282,7 @@ async def _ask_again(work: Work, adapter: VenueAdapter, one: _Judged, terms: Ter
     replaced = set(one.cut_short)
     pairs = zip(one.pages, one.ask.pages, strict=True)
     kept = [page for page, span in pairs if span not in replaced]
-    second = await _judge(work, adapter, one.ask, kept + again, terms)
+    second = await _judge(adapter, one.ask, kept + again)
     confirmed = await confirm_holes(
         adapter, one.ask, _worth_asking(holes_of(second.verdict), one.ask, terms)
     )

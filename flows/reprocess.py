@@ -192,7 +192,7 @@ async def _batch(
         )
         if whole is not None and whole.span != answer.span:
             candidates = candidates.filter(inside)
-        verdict = await audit(work, stream, answer.span, candidates, accept=terms.accept_quarantine)
+        verdict = await audit(stream, answer.span, candidates)
         held = dict.fromkeys(holes_of(verdict), f"response {answer.response_id}")
         judged.append((verdict, held))
     await store_judged(work, judged, terms=terms, report=report)

@@ -25,18 +25,25 @@ class Breaker:
     rows: int = 20
 
     def trips(self, verdict: Verdict) -> str | None:
-        """Return why nothing of the batch may be published, or None."""
-        blocking = [result for result in verdict.failed() if result.blocking]
-        if blocking:
-            return "; ".join(
-                f"{result.audit} failed for {result.bad_rows} of {result.rows} rows"
-                for result in blocking
-            )
-        bad = verdict.bad.height
-        if bad >= self.rows and verdict.bad_share > self.share:
-            whole = verdict.good.height + bad
+        """Return why nothing of a batch that has one verdict may be published, or None."""
+        return blocked_by(verdict) or self.too_many(
+            verdict.bad.height, verdict.good.height + verdict.bad.height
+        )
+
+    def too_many(self, bad: int, rows: int) -> str | None:
+        """Return why so many bad rows among so many are too many, or None."""
+        if bad >= self.rows and bad > self.share * rows:
             return (
-                f"{bad} of {whole} rows are bad ({verdict.bad_share:.2%}), more than "
+                f"{bad} of {rows} rows are bad ({bad / rows:.2%}), more than "
                 f"{self.share:.2%} and at least {self.rows}"
             )
         return None
+
+
+def blocked_by(verdict: Verdict) -> str | None:
+    """Return which blocking audits failed, or None."""
+    blocking = [result for result in verdict.failed() if result.blocking]
+    told = (
+        f"{result.audit} failed for {result.bad_rows} of {result.rows} rows" for result in blocking
+    )
+    return "; ".join(told) or None

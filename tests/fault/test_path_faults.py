@@ -213,6 +213,30 @@ async def test_many_bad_rows_trip_the_breaker_and_can_be_released(lake_root, tmp
     assert states(lake_root, START, "2026-03-02") == [("quarantined", 30), ("present", 1410)]
 
 
+async def test_bad_rows_are_counted_from_the_beginning_of_the_run(lake_root, tmp_path):
+    frame = bars_frame(START, 3000)
+    bad = pl.int_range(3000, eager=True) % 1000 < 15
+    high = pl.when(bad).then(pl.col("low") - 1).otherwise(pl.col("high"))
+    frame.with_columns(high=high).write_parquet(tmp_path / "bars.parquet")
+    tape = Tape.load(write_tape(tmp_path, entry("bars.parquet")))
+    async with ReplayExchange(tape) as twin:
+        report = await run_backfill(lake_root, twin, START, "2026-03-04", settings=ONE_PAGE)
+    assert [type(each) for each in report.failures] == [AuditError]
+    assert "30 of 2000 rows" in str(report.failures[0])
+    stored = lake.open(lake_root).bars(BTC, timeframe="1m").collect()
+    assert stored.height == 985  # fifteen bad rows alone are below the least number
+
+
+async def test_a_stream_that_trips_in_one_span_is_held_back_in_all(lake_root, tmp_path):
+    async with ReplayExchange(tape_with_bad_rows(tmp_path, 30)) as twin:
+        middle = ("2026-03-01T10:00", "2026-03-01T11:00")
+        assert (await run_backfill(lake_root, twin, *middle)).new == 60
+        report = await run_backfill(lake_root, twin, START, "2026-03-02")
+    assert [type(each) for each in report.failures] == [AuditError]
+    runs = states(lake_root, START, "2026-03-02")
+    assert runs == [("unfetched", 600), ("present", 60), ("unfetched", 780)]
+
+
 async def test_nineteen_bad_rows_do_not_trip_it(lake_root, tmp_path):
     async with ReplayExchange(tape_with_bad_rows(tmp_path, 19)) as twin:
         report = await run_backfill(lake_root, twin, START, "2026-03-02")
