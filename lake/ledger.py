@@ -212,7 +212,8 @@ def record(table: Table, observations: pl.DataFrame, *, known: datetime) -> int:
         nonlocal written
         check_clock(view, known)
         names = observations["instrument_id"].unique().to_list()
-        stored = read_observations(table.store, view, instruments=names, span=_hull(observations))
+        near = read_observations(table.store, view, instruments=names, span=_hull(observations))
+        stored = near.join(observations.select(STREAM).unique(), on=STREAM, how="semi")
         added = _changes(observations, stored, known)
         written = added.height
         if added.is_empty():
