@@ -31,7 +31,7 @@ from lake.segments import Segment, first_open, is_pure, last_open, plan_segments
 from lake.tables import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from contracts.names import Timeframe
     from contracts.spec import TableSpec
@@ -268,9 +268,7 @@ def _as_known(current: pl.LazyFrame, revisions: pl.LazyFrame, query: BarsQuery) 
         return known_versions(frame, revisions.select(columns).collect(), _KEY, known_at)
 
     schema = {name: BARS.schema[name] for name in columns}
-    return current.select(columns).map_batches(
-        known, predicate_pushdown=False, projection_pushdown=False, schema=schema
-    )
+    return _opaque(current.select(columns), known, schema)
 
 
 def _ordered(source: Source, view: View, query: BarsQuery, name: str) -> pl.LazyFrame:
@@ -321,7 +319,22 @@ def _in_order_of_time(rows: pl.LazyFrame) -> pl.LazyFrame:
     def ordered(frame: pl.DataFrame) -> pl.DataFrame:
         return frame if frame["open_time"].is_sorted() else frame.sort("open_time")
 
-    return rows.map_batches(ordered, projection_pushdown=False, schema=BARS.schema)
+    return _opaque(rows, ordered, BARS.schema)
+
+
+def _opaque(
+    rows: pl.LazyFrame,
+    function: Callable[[pl.DataFrame], pl.DataFrame],
+    schema: Mapping[str, pl.DataType],
+) -> pl.LazyFrame:
+    """Apply a function to all rows at once; what is asked of its result stays behind it."""
+    return rows.map_batches(
+        function,
+        predicate_pushdown=False,
+        projection_pushdown=False,
+        slice_pushdown=False,
+        schema=schema,
+    )
 
 
 def _inside(rows: pl.LazyFrame, start: datetime | None, end: datetime | None) -> pl.LazyFrame:
