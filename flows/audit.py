@@ -20,7 +20,7 @@ from quality.breaker import Breaker, blocked_by
 from quality.quarantine import audit_rows, quarantine_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from contracts.time import Span
     from flows.batches import BarStream
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from quality.audit import Verdict
 
 
-@dataclass
+@dataclass(eq=False)
 class Audited:
     """The verdict on one ask.
 
@@ -36,7 +36,7 @@ class Audited:
         stream: The stream.
         span: What was asked for.
         verdict: What the audits found.
-        why: Why the breaker tripped on the stream's part of the batch, or None.
+        why: Why the breaker tripped on it, or None.
         tripped: The error for it; None also where good rows are published all the same.
     """
 
@@ -55,37 +55,32 @@ async def audit(stream: BarStream, span: Span, candidates: pl.DataFrame) -> Audi
     return Audited(stream, span, verdict)
 
 
-def weigh(
-    work: Work,
-    audited: Sequence[Audited],
-    *,
-    before: Mapping[BarStream, tuple[int, int]],
-    accept: bool = False,
-) -> None:
-    """Let the breaker judge each stream of a batch as a whole, and mark its asks.
+def weigh(work: Work, audited: Sequence[Audited], *, accept: bool = False) -> list[Audited]:
+    """Let the breaker judge ask after ask; return those that are to be stored.
 
-    Bad rows are counted over all asks of the stream and over what the run stored of it
-    before; a failed blocking audit of one ask holds all of them back.
+    An ask that trips is stored as tripped: its verdict, not its bars. Later asks of its
+    stream are left out altogether, and stay to be asked. An ask is cut by its span alone, so
+    a run that was killed and resumed comes to the same verdicts as one that was not.
 
     Args:
         work: The run.
-        audited: The asks of a batch.
-        before: Bad rows and all rows of each stream in earlier batches of the run.
+        audited: The asks of a batch, those of a stream in order of time.
         accept: Publish the good rows even where the breaker trips on many bad ones.
     """
     breaker = Breaker(work.settings.breaker_share, work.settings.breaker_rows)
-    streams = dict.fromkeys(each.stream for each in audited)
-    for stream in streams:
-        asks = [each for each in audited if each.stream == stream]
-        bad, rows = before.get(stream, (0, 0))
-        bad += sum(each.verdict.bad.height for each in asks)
-        rows += sum(each.verdict.bad.height + each.verdict.good.height for each in asks)
-        blocked = [why for each in asks if (why := blocked_by(each.verdict))]
-        why = blocked[0] if blocked else breaker.too_many(bad, rows)
-        held_back = why is not None and not (accept and not blocked)
-        for each in asks:
-            each.why = why
-            each.tripped = _tripped(each, why) if held_back and why is not None else None
+    ended: set[BarStream] = set()
+    kept = []
+    for each in audited:
+        if each.stream in ended:
+            continue
+        blocked = blocked_by(each.verdict)
+        each.why = breaker.trips(each.verdict)
+        each.tripped = None
+        if each.why is not None and (blocked or not accept):
+            each.tripped = _tripped(each, each.why)
+            ended.add(each.stream)
+        kept.append(each)
+    return kept
 
 
 def _tripped(audited: Audited, why: str) -> AuditError:

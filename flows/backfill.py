@@ -17,7 +17,8 @@ import polars as pl
 
 from contracts.errors import RequestError, UnknownStreamError, VenueError
 from contracts.names import InstrumentId, Timeframe, Venue
-from contracts.tables import LEDGER, State
+from contracts.spec import time_lit
+from contracts.tables import BARS, LEDGER, State
 from contracts.time import Span, iso
 from flows.batches import BarStream, plan_batches, spans_to_ask
 from flows.fetch import first_bar
@@ -27,6 +28,7 @@ from flows.ledger import write_ledger
 from flows.reference import find_instruments
 from flows.runs import recorded_run
 from flows.venues import open_venue
+from lake.knowledge import check_clock
 from lake.ledger import Observation, fold, read_observations, tiling
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ async def backfill(work: Work, request: BackfillRequest) -> IngestReport:
             "There is nothing to ask for", remedy="Name at least one symbol and one timeframe"
         )
     async with recorded_run(work, "backfill", request.arguments()) as detail:
+        await asyncio.to_thread(_check_clock, work)
         async with _adapter(work, request.access) as adapter:
             for timeframe in request.timeframes:
                 adapter.check_timeframe(timeframe)
@@ -140,6 +143,7 @@ async def update(work: Work, access: Access, *, recheck: timedelta | None = None
     """
     arguments = {"venue": access.venue.value, "replayed": access.base_url is not None}
     async with recorded_run(work, "update", arguments) as detail:
+        await asyncio.to_thread(_check_clock, work)
         known = await asyncio.to_thread(_known_streams, work, access.venue)
         async with _adapter(work, access) as adapter:
             names = [str(InstrumentId.parse(name).canonical_id) for name, _, _ in known]
@@ -176,6 +180,12 @@ async def _adapter(work: Work, access: Access) -> AsyncIterator[VenueAdapter]:
         finally:
             if work.failed_responses:
                 await land(work, [])
+
+
+def _check_clock(work: Work) -> None:
+    """Refuse a run whose clock is behind what the lake knows, before anything is asked."""
+    for name in (LEDGER.name, BARS.name):
+        check_clock(work.table(name).head(), work.clock.known())
 
 
 def _known_streams(work: Work, venue: Venue) -> list[tuple[str, str, datetime]]:
@@ -285,7 +295,7 @@ async def _probe(
     unsure = [
         stream
         for stream, todo in wanted.items()
-        if todo and tiles[stream]["state"][0] == State.UNFETCHED
+        if todo and _begins_unknown(tiles[stream], todo[0])
     ]
     answers = await asyncio.gather(
         *(first_bar(adapter, stream) for stream in unsure), return_exceptions=True
@@ -312,6 +322,12 @@ async def _probe(
     await write_ledger(work, observed)
     plan.wanted = [(stream, todo) for stream, todo in wanted.items() if todo]
     return plan
+
+
+def _begins_unknown(tiles: pl.DataFrame, first: Span) -> bool:
+    """Tell whether no bar is known of at or before the first span that is to be asked."""
+    before = tiles.filter(pl.col("span_start") <= time_lit(first.start))
+    return before["state"].is_in([State.UNFETCHED.value, State.UNLISTED.value]).all()
 
 
 def _after_listing(asked: list[Span], opened: datetime | None) -> tuple[list[Span], list[Span]]:

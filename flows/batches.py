@@ -103,16 +103,26 @@ def plan_batches(
     """
     asks: list[Ask] = []
     room = batch_pages
+    for ask in _asks(wanted, page_bars, batch_pages):
+        other = bool(asks) and asks[0].stream.timeframe != ask.stream.timeframe
+        if asks and (len(ask.pages) > room or other):
+            yield Batch(tuple(asks))
+            asks, room = [], batch_pages
+        asks.append(ask)
+        room -= len(ask.pages)
+    if asks:
+        yield Batch(tuple(asks))
+
+
+def _asks(
+    wanted: Iterable[tuple[BarStream, Sequence[Span]]], page_bars: int, batch_pages: int
+) -> Iterator[Ask]:
+    """Cut spans into asks that depend on the span alone, not on what travels beside them.
+
+    So a run that resumes where another stopped asks, and judges, the same stretches.
+    """
     for stream, spans in wanted:
         step = stream.timeframe.duration * page_bars
         for span in spans:
-            pages = list(span.split(step))
-            while pages:
-                if asks and (room == 0 or asks[0].stream.timeframe != stream.timeframe):
-                    yield Batch(tuple(asks))
-                    asks, room = [], batch_pages
-                taken, pages = pages[:room], pages[room:]
-                asks.append(Ask(stream, Span(taken[0].start, taken[-1].end), tuple(taken)))
-                room -= len(taken)
-    if asks:
-        yield Batch(tuple(asks))
+            for part in span.split(step * batch_pages):
+                yield Ask(stream, part, tuple(part.split(step)))

@@ -14,16 +14,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from contracts.errors import PayloadError, TidemarkError, VenueError
+from contracts.tables import State
 from flows.audit import Audited, audit, record_audits, weigh
 from flows.batches import BarStream, Batch
 from flows.conform import conform
 from flows.fetch import Fetched, confirm_holes, fetch_again, fetch_batch
 from flows.land import land
-from flows.ledger import holes_of, observations_of, write_ledger
+from flows.ledger import holes_of, observations_of, stored_before, write_ledger
 from flows.publish import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from contracts.response import Response
@@ -97,11 +98,13 @@ class Terms:
         server_time: The venue's time when the run began; it decides what is closed.
         listed_at: First bar of streams, where the venue was asked for it.
         accept_quarantine: Publish good rows even where the breaker trips on bad ones.
+        speaks_of_holes: Whether what is absent was asked about, and so means something.
     """
 
     server_time: datetime
     listed_at: Mapping[BarStream, datetime] = field(default_factory=dict)
     accept_quarantine: bool = False
+    speaks_of_holes: bool = True
 
 
 async def ingest(
@@ -170,7 +173,7 @@ async def _store(
         if report.of(each.ask.stream).failure is None:
             with _failing_alone(work, report, each.ask.stream):
                 judged.append(await _judge(adapter, each.ask, each.responses))
-    _weigh(work, [one.verdict for one in judged], terms, report)
+    weigh(work, [one.verdict for one in judged], accept=terms.accept_quarantine)
     await _confirm(work, adapter, judged, terms, report)
     for one in judged:
         if one.cut_short and report.of(one.ask.stream).failure is None:
@@ -184,52 +187,49 @@ async def _store(
 
 async def store_judged(
     work: Work,
-    judged: list[tuple[Audited, Mapping[Span, str]]],
+    judged: Sequence[tuple[Audited, Mapping[Span, str]]],
     *,
     terms: Terms,
     report: IngestReport,
     source: str = "rest",
 ) -> None:
     """Take verdicts with the evidence for their holes through publish to the ledger."""
-    audited = [verdict for verdict, _ in judged]
-    _weigh(work, audited, terms, report)
+    audited = weigh(work, [verdict for verdict, _ in judged], accept=terms.accept_quarantine)
     await record_audits(work, audited)
     for each in audited:
         if each.tripped is not None and report.of(each.stream).failure is None:
             _fail(work, report, each.stream, each.tripped)
         report.of(each.stream).quarantined += each.verdict.bad.height
-    passed = [pair for pair in judged if pair[0].tripped is None]
+    passed = [pair for pair in judged if pair[0] in audited and pair[0].tripped is None]
     if not passed:
         return
     published = await publish(work, [verdict for verdict, _ in passed])
     report.new += published.new
     report.revised += published.revised
     report.identical += published.identical
-    observed = [(verdict.stream, _observe(work, verdict, held, terms)) for verdict, held in passed]
+    observed = [
+        (verdict.stream, await _observe(work, verdict, held, terms)) for verdict, held in passed
+    ]
     await write_ledger(work, observed, source=source, not_before=published.known_from)
     for verdict, _ in passed:
         report.of(verdict.stream).rows += verdict.verdict.good.height
 
 
-def _weigh(work: Work, audited: list[Audited], terms: Terms, report: IngestReport) -> None:
-    """Let the breaker judge each stream over this batch and what the run stored before."""
-    before = {
-        stream: (done.quarantined, done.rows + done.quarantined)
-        for stream, done in report.streams.items()
-    }
-    weigh(work, audited, before=before, accept=terms.accept_quarantine)
-
-
-def _observe(
+async def _observe(
     work: Work, verdict: Audited, evidence: Mapping[Span, str], terms: Terms
 ) -> list[Observation]:
-    return observations_of(
+    """Return what an ask has shown; without the venue's word nothing is said of holes."""
+    observed = observations_of(
         verdict,
         evidence=evidence,
         server_time=terms.server_time,
         pending=timedelta(minutes=work.settings.pending_minutes),
         listed_at=terms.listed_at.get(verdict.stream),
+        stored=await stored_before(work, verdict),
     )
+    if terms.speaks_of_holes:
+        return observed
+    return [each for each in observed if each.state in (State.PRESENT, State.QUARANTINED)]
 
 
 @dataclass

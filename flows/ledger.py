@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from contracts.errors import UnknownStreamError
 from contracts.tables import LEDGER, State
 from contracts.time import Span
 from lake.ledger import Observation, observations_frame, record
+from lake.reader import BarsQuery, read_bars
 from quality.gaps import runs
 
 if TYPE_CHECKING:
@@ -59,10 +61,35 @@ async def write_ledger(
     return await asyncio.to_thread(record, work.table(LEDGER.name), pl.concat(frames), known=known)
 
 
-def holes_of(audited: Audited) -> list[Span]:
-    """Return the spans of an ask in which no bar, good or bad, opens."""
-    every = pl.concat([_times(audited.verdict.good, audited), _times(audited.verdict.bad, audited)])
+def holes_of(audited: Audited, stored: pl.Series | None = None) -> list[Span]:
+    """Return the spans of an ask in which no bar, good, bad or stored before, opens."""
+    known = [_times(audited.verdict.good, audited), _times(audited.verdict.bad, audited)]
+    every = pl.concat(known if stored is None else [*known, stored])
     return runs(every, audited.stream.timeframe, audited.span)[1]
+
+
+async def stored_before(work: Work, audited: Audited) -> pl.Series:
+    """Return where bars are stored that the answer lacks or that an audit refused.
+
+    A bar that the venue gave once is kept, and stays ``present``, when a later answer leaves
+    it out or brings it broken.
+    """
+    nothing = audited.verdict.good["open_time"].clear()
+    doubtful = [*holes_of(audited), *_runs(audited.verdict.bad, audited)]
+    if not doubtful:
+        return nothing
+    query = BarsQuery(
+        (str(audited.stream.instrument_id),),
+        audited.stream.timeframe,
+        start=min(span.start for span in doubtful),
+        end=max(span.end for span in doubtful),
+        columns=("open_time",),
+    )
+    try:
+        rows = await asyncio.to_thread(lambda: read_bars(work.tables, query).collect())
+    except UnknownStreamError:
+        return nothing
+    return rows["open_time"]
 
 
 def observations_of(
@@ -72,6 +99,7 @@ def observations_of(
     server_time: datetime,
     pending: timedelta,
     listed_at: datetime | None = None,
+    stored: pl.Series | None = None,
 ) -> list[Observation]:
     """Return what one ask has shown.
 
@@ -81,15 +109,20 @@ def observations_of(
         server_time: The venue's time.
         pending: Bars that closed less than this ago and are not there are ``pending``.
         listed_at: The stream's first bar, where it is known; holes before are ``unlisted``.
+        stored: Bars that were stored before, as ``stored_before`` gives them.
     """
     timeframe = audited.stream.timeframe
     span, verdict = audited.span, audited.verdict
-    found = [Observation(each, State.PRESENT) for each in _runs(verdict.good, audited)]
+    good = _times(verdict.good, audited)
+    there = good if stored is None else pl.concat([good, stored])
+    present = runs(there, timeframe, span)[0]
+    found = [Observation(each, State.PRESENT) for each in present]
     refused = f"{verdict.bad.height} rows in ops.quarantine"
     found += [Observation(each, State.QUARANTINED, refused) for each in _runs(verdict.bad, audited)]
     fresh_from = timeframe.ceil(server_time - pending - timeframe.duration)
-    for hole in holes_of(audited):
-        reason = evidence.get(hole, "absent from the page; not asked about one by one")
+    for hole in holes_of(audited, stored):
+        asked = (told for each, told in evidence.items() if each.intersection(hole) == hole)
+        reason = next(asked, "absent from the page; not asked about one by one")
         for part, state in _classified(hole, fresh_from, listed_at, tail=hole.end == span.end):
             found.append(Observation(part, state, reason))
     return found
@@ -117,6 +150,7 @@ def _runs(rows: pl.DataFrame, audited: Audited) -> list[Span]:
 
 
 def _times(rows: pl.DataFrame, audited: Audited) -> pl.Series:
-    """Return the open times that lie on the grid; refused rows may have others."""
-    times = rows["open_time"].drop_nulls()
-    return times.filter(times.to_physical() % audited.stream.timeframe.micros == 0)
+    """Return the places of bars on the grid; a row off it stands in the bar it falls into."""
+    micros = rows["open_time"].drop_nulls().to_physical()
+    step = audited.stream.timeframe.micros
+    return (micros - micros % step).cast(rows["open_time"].dtype)

@@ -2,7 +2,8 @@
 
 After a parser was mended, or to release a batch that tripped. Where the same span was
 answered several times, the newest sound answer is the authority for it: an old answer never
-undoes a revision.
+undoes a revision, and an error page never hides a sound one. What an answer lacks proves
+nothing here, so the ledger learns of bars, not of holes; holes stay to be asked.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import polars as pl
 
 from contracts.errors import PayloadError, UnknownStreamError
 from contracts.names import CanonicalId, InstrumentId, Timeframe
+from contracts.spec import time_lit
 from contracts.tables import RESPONSES
 from contracts.time import Span, from_micros, to_micros
 from flows.audit import Audited, audit
 from flows.batches import BarStream
 from flows.conform import conform
 from flows.ingest import IngestReport, Terms, store_judged
-from flows.ledger import holes_of
 from flows.reference import current_instruments
 from flows.runs import recorded_run
 from flows.venues import open_venue
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from contracts.names import Venue
+    from contracts.response import Response
     from flows.venues.base import VenueAdapter
     from flows.work import Work
 
@@ -78,54 +80,51 @@ async def conform_from_bronze(
         streams = await asyncio.to_thread(_landed_streams, work, adapter)
         chosen = _chosen(work, adapter, streams, symbols, timeframes)
         report = IngestReport()
-        terms = Terms(work.clock.known(), accept_quarantine=accept_quarantine)
-        for stream, answers in chosen.items():
+        terms = Terms(
+            work.clock.known(), accept_quarantine=accept_quarantine, speaks_of_holes=False
+        )
+        for stream, layers in chosen.items():
             report.of(stream)
-            await _stream(work, adapter, stream, answers, terms=terms, report=report)
+            await _stream(work, adapter, stream, layers, terms=terms, report=report)
         detail.update(report.counts())
     return report
 
 
-def _landed_streams(
-    work: Work, adapter: VenueAdapter
-) -> dict[tuple[str, Timeframe], list[_Authority]]:
-    """Return, by venue symbol and timeframe, which answer speaks for which span."""
+_Layer = tuple[int, int, str]
+
+
+def _landed_streams(work: Work, adapter: VenueAdapter) -> dict[tuple[str, Timeframe], list[_Layer]]:
+    """Return, by venue symbol and timeframe, the answers in the order in which they came."""
     view = work.table(RESPONSES.name).head()
     index = landed_index(
         work.store, view, venue=adapter.venue.value, endpoint=adapter.bars_endpoint
     ).filter(pl.col("status") == 200)
-    layers: dict[tuple[str, Timeframe], list[tuple[int, int, str]]] = {}
+    layers: dict[tuple[str, Timeframe], list[_Layer]] = {}
     for params, response_id in index.select("params", "response_id").iter_rows():
         asked = adapter.asked_bars(json.loads(params))
         if asked is not None:
-            span = (to_micros(asked.span.start), to_micros(asked.span.end), response_id)
-            layers.setdefault((asked.venue_symbol, asked.timeframe), []).append(span)
-    return {
-        key: [
-            _Authority(Span(from_micros(start), from_micros(end)), response_id)
-            for start, end, response_id in paint(spans)
-        ]
-        for key, spans in layers.items()
-    }
+            layer = (to_micros(asked.span.start), to_micros(asked.span.end), response_id)
+            layers.setdefault((asked.venue_symbol, asked.timeframe), []).append(layer)
+    return layers
 
 
 def _chosen(
     work: Work,
     adapter: VenueAdapter,
-    streams: dict[tuple[str, Timeframe], list[_Authority]],
+    streams: dict[tuple[str, Timeframe], list[_Layer]],
     symbols: Sequence[str] | None,
     timeframes: Sequence[Timeframe] | None,
-) -> dict[BarStream, list[_Authority]]:
+) -> dict[BarStream, list[_Layer]]:
     listed = current_instruments(work, adapter.venue.value)
     ids = dict(listed.select("venue_symbol", "instrument_id").iter_rows())
     wanted = None if symbols is None else {str(CanonicalId.parse(each)) for each in symbols}
-    chosen: dict[BarStream, list[_Authority]] = {}
-    for (symbol, timeframe), answers in sorted(streams.items(), key=lambda item: str(item[0])):
+    chosen: dict[BarStream, list[_Layer]] = {}
+    for (symbol, timeframe), layers in sorted(streams.items(), key=lambda item: str(item[0])):
         if symbol not in ids or (timeframes is not None and timeframe not in timeframes):
             continue
         instrument = InstrumentId.parse(ids[symbol])
         if wanted is None or str(instrument.canonical_id) in wanted:
-            chosen[BarStream(instrument, symbol, timeframe)] = answers
+            chosen[BarStream(instrument, symbol, timeframe)] = layers
     if not chosen:
         raise UnknownStreamError(
             f"No answers of {adapter.venue} for such bars have been landed",
@@ -139,16 +138,24 @@ async def _stream(
     work: Work,
     adapter: VenueAdapter,
     stream: BarStream,
-    answers: list[_Authority],
+    layers: list[_Layer],
     *,
     terms: Terms,
     report: IngestReport,
 ) -> None:
+    sound = await _sound(work, adapter, stream, layers, report)
+    answers = [
+        _Authority(Span(from_micros(start), from_micros(end)), response_id)
+        for start, end, response_id in paint(sound)
+    ]
     size = work.settings.batch_pages
     work.progress.plan(str(stream), len(answers))
     for start in range(0, len(answers), size):
         batch = answers[start : start + size]
-        await _batch(work, adapter, stream, batch, terms=terms, report=report)
+        judged: list[tuple[Audited, Mapping[Span, str]]] = [
+            (await _judged(work, adapter, stream, run), {}) for run in _adjacent(batch)
+        ]
+        await store_judged(work, judged, terms=terms, report=report)
         done = report.of(stream)
         done.pages += len(batch)
         work.progress.advance(str(stream), len(batch), done.rows)
@@ -156,43 +163,65 @@ async def _stream(
             return
 
 
-async def _batch(
+async def _sound(
     work: Work,
     adapter: VenueAdapter,
     stream: BarStream,
-    answers: list[_Authority],
-    *,
-    terms: Terms,
+    layers: list[_Layer],
     report: IngestReport,
-) -> None:
-    """Take consecutive answers along the path, run by run of adjacent spans."""
+) -> list[_Layer]:
+    """Leave out answers that are no pages; where none is left the stream has failed."""
+    unsound: dict[str, PayloadError] = {}
+    size = work.settings.batch_pages
+    for start in range(0, len(layers), size):
+        ids = [response_id for _, _, response_id in layers[start : start + size]]
+        for response in (await _load(work, adapter, ids)).values():
+            try:
+                await conform(adapter, stream, [response])
+            except PayloadError as failure:
+                unsound[response.response_id] = failure
+    if unsound:
+        work.progress.note(f"{stream}: {len(unsound)} landed answers are no pages; passed over")
+    sound = [layer for layer in layers if layer[2] not in unsound]
+    if not sound and unsound:
+        report.of(stream).failure = next(iter(unsound.values()))
+    return sound
+
+
+async def _load(
+    work: Work, adapter: VenueAdapter, response_ids: Sequence[str]
+) -> dict[str, Response]:
     view = work.table(RESPONSES.name).head()
-    responses = {
-        each.response_id: each
-        for each in await asyncio.to_thread(
-            load_responses,
-            work.store,
-            view,
-            venue=adapter.venue.value,
-            response_ids=[answer.response_id for answer in answers],
-        )
-    }
-    judged: list[tuple[Audited, Mapping[Span, str]]] = []
+    venue = adapter.venue.value
+    found = await asyncio.to_thread(
+        load_responses, work.store, view, venue=venue, response_ids=response_ids
+    )
+    return {each.response_id: each for each in found}
+
+
+def _adjacent(answers: Sequence[_Authority]) -> list[list[_Authority]]:
+    """Gather answers whose spans touch: they are judged as the one ask that they were."""
+    runs: list[list[_Authority]] = []
     for answer in answers:
+        if runs and runs[-1][-1].span.end == answer.span.start:
+            runs[-1].append(answer)
+        else:
+            runs.append([answer])
+    return runs
+
+
+async def _judged(
+    work: Work, adapter: VenueAdapter, stream: BarStream, run: Sequence[_Authority]
+) -> Audited:
+    responses = await _load(work, adapter, [answer.response_id for answer in run])
+    frames = []
+    for answer in run:
         response = responses[answer.response_id]
-        try:
-            candidates = await conform(adapter, stream, [response])
-        except PayloadError as failure:
-            report.of(stream).failure = failure
-            work.progress.note(f"{type(failure).__name__}: {failure}")
-            return
+        candidates = await conform(adapter, stream, [response])
         whole = adapter.asked_bars(response.params)
-        inside = pl.col("open_time").is_between(
-            pl.lit(answer.span.start), pl.lit(answer.span.end), closed="left"
-        )
         if whole is not None and whole.span != answer.span:
-            candidates = candidates.filter(inside)
-        verdict = await audit(stream, answer.span, candidates)
-        held = dict.fromkeys(holes_of(verdict), f"response {answer.response_id}")
-        judged.append((verdict, held))
-    await store_judged(work, judged, terms=terms, report=report)
+            start, end = time_lit(answer.span.start), time_lit(answer.span.end)
+            candidates = candidates.filter(pl.col("open_time").is_between(start, end, "left"))
+        frames.append(candidates)
+    span = Span(run[0].span.start, run[-1].span.end)
+    return await audit(stream, span, pl.concat(frames))

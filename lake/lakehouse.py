@@ -280,6 +280,10 @@ def _query(
     def moment(value: str | date | datetime | None, name: str) -> datetime | None:
         return None if value is None else parse_time(value, name=name)
 
+    if not _names(instruments):
+        raise RequestError(
+            "No instrument was named", remedy="Name one such as BTC-USDT-SPOT.BINANCE, or '*'"
+        )
     first, last = moment(start, "start"), moment(end, "end")
     if first is not None and last is not None:
         Span(first, last)
@@ -290,7 +294,7 @@ def _query(
         end=last,
         known_at=moment(known_at, "known_at"),
         available_at=moment(available_at, "available_at"),
-        columns=None if columns is None else tuple(columns),
+        columns=None if columns is None else _names(columns),
     )
 
 

@@ -19,6 +19,7 @@ from contracts.errors import ChecksumError, InvariantError
 from contracts.names import Venue
 from contracts.response import Response, canonical_json
 from contracts.tables import RESPONSES
+from contracts.time import MICROSECOND
 from lake.appends import append_missing
 from lake.scan import collect_files, scan_files
 
@@ -47,9 +48,11 @@ def land(table: Table, responses: Sequence[Response], *, run_id: str) -> Appende
         raise InvariantError("responses of several venues in one landing")
     stored = _stored_bodies(table.store, table.head(), responses)
     rows = []
-    for response in sorted(responses, key=lambda each: (each.received_at, each.response_id)):
+    now = table.storage_time()
+    for place, response in enumerate(responses):
         body = (response.endpoint, response.sha256)
-        rows.append(_row(response, run_id, with_payload=body not in stored))
+        row = _row(response, run_id, with_payload=body not in stored)
+        rows.append((*row, now + place * MICROSECOND))
         stored.add(body)
     frame = pl.DataFrame(rows, schema=RESPONSES.schema, orient="row")
     return append_missing(table, frame, app=f"land/{responses[0].venue}")
@@ -104,8 +107,8 @@ def landed_index(store: Store, view: View, *, venue: str, endpoint: str) -> pl.D
     index = (
         scan_files(store, RESPONSES, files)
         .filter(pl.col("endpoint") == pl.lit(endpoint))
+        .sort("received_at", "landed_at")
         .select("response_id", "params", "received_at", "status", "sha256")
-        .sort("received_at", "response_id")
     )
     return collect_files(store, RESPONSES, files, index)
 
@@ -121,7 +124,7 @@ def load_responses(
     files = [entry for entry in view.files if entry.partition["venue"] == venue]
     rows = scan_files(store, RESPONSES, files)
     asked = rows.filter(pl.col("response_id").is_in(list(response_ids)))
-    found = collect_files(store, RESPONSES, files, asked.sort("received_at", "response_id"))
+    found = collect_files(store, RESPONSES, files, asked.sort("received_at", "landed_at"))
     bodies = _bodies(found)
     absent = [text for text in found["sha256"].unique().to_list() if text not in bodies]
     if absent:

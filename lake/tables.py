@@ -40,6 +40,7 @@ from lake.store import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from contracts.spec import TableSpec
     from contracts.time import Clock
@@ -107,6 +108,10 @@ class Table:
     def uri(self) -> str:
         """Address of the table."""
         return self.store.uri_of(self.spec.path)
+
+    def storage_time(self) -> datetime:
+        """Return the real time."""
+        return self._clock.storage()
 
     def exists(self) -> bool:
         """Tell whether the table has been created."""

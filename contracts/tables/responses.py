@@ -40,6 +40,12 @@ RESPONSES = TableSpec(
             "utf-8, base64 for a body that is not UTF-8, or elsewhere for a null payload.",
         ),
         Column("run_id", pl.String(), "The run that asked."),
+        Column(
+            "landed_at",
+            Time,
+            "Real time of landing, a microsecond apart within a commit: the order in which "
+            "answers came, also where a replayed clock stands still.",
+        ),
     ),
     key=("response_id",),
     partition_by=("venue", "date"),

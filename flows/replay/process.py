@@ -147,5 +147,5 @@ def _announced_url(child: subprocess.Popen[str], seconds: float) -> str:
     complaint = child.stderr.read().strip().splitlines() or ["it said nothing"]
     raise TapeError(
         f"the replay exchange did not start: {complaint[-1]}",
-        remedy="Run python -m flows.replay with the same tape to see more",
+        remedy="Serve the same tape with `lake replay` to see more",
     )

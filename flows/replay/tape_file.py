@@ -26,6 +26,7 @@ BAR_SCHEMA: dict[str, pl.DataType] = {
 
 _TEXT_TIME = r"^\d{4}-\d{2}-\d{2}"
 _INTEGER = r"^\s*-?\d+\s*$"
+_MILLIS = (10**11, 10**14)
 
 
 def file_kind(path: Path) -> str:
@@ -169,6 +170,8 @@ def _times(values: pl.Series) -> pl.Series:
             raise TypeError(dtype)
         dtype = values.dtype
     if dtype.is_integer():
+        if not values.drop_nulls().is_between(*_MILLIS).all():
+            raise ValueError(dtype)  # seconds, microseconds or no times at all
         return values.cast(pl.Int64).cast(pl.Datetime("ms", "UTC")).cast(Time)
     if isinstance(dtype, pl.Datetime):
         zoneless = dtype.time_zone is None

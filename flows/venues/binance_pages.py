@@ -59,6 +59,8 @@ def parse_plain_pages(responses: Sequence[Response]) -> pl.DataFrame | None:
         cells = pl.read_csv(lines, has_header=False, schema=_CELLS, infer_schema=False)
     except pl.exceptions.PolarsError:
         return None
+    if cells.height != sum(count or 0 for count in counts):
+        return None
     pages = pl.Series("page", range(len(counts)), dtype=pl.UInt32)
     rows = cells.with_columns(page=pages.repeat_by(pl.Series(counts)).explode(empty_as_null=False))
     return _checked(rows, Timeframe.parse(timeframes.pop()))

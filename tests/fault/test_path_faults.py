@@ -7,7 +7,7 @@ import shutil
 
 import polars as pl
 import pytest
-from path_support import BTC, Notes, contents, landed, run_backfill, states, versions
+from path_support import BTC, Notes, contents, landed, run_backfill, run_update, states, versions
 from replay_support import bars_frame, entry, write_tape
 
 import lake
@@ -213,18 +213,33 @@ async def test_many_bad_rows_trip_the_breaker_and_can_be_released(lake_root, tmp
     assert states(lake_root, START, "2026-03-02") == [("quarantined", 30), ("present", 1410)]
 
 
-async def test_bad_rows_are_counted_from_the_beginning_of_the_run(lake_root, tmp_path):
-    frame = bars_frame(START, 3000)
-    bad = pl.int_range(3000, eager=True) % 1000 < 15
+async def test_a_bad_stretch_is_judged_alike_in_a_run_that_was_resumed(lake_root, tmp_path):
+    frame = bars_frame(START, 5000)
+    at = pl.int_range(5000, eager=True)
+    bad = (at >= 4100) & (at < 4145)
     high = pl.when(bad).then(pl.col("low") - 1).otherwise(pl.col("high"))
     frame.with_columns(high=high).write_parquet(tmp_path / "bars.parquet")
     tape = Tape.load(write_tape(tmp_path, entry("bars.parquet")))
+    settings = Settings(fsync=False, batch_pages=2)
+    parts, whole = lake_root / "parts", lake_root / "whole"
     async with ReplayExchange(tape) as twin:
-        report = await run_backfill(lake_root, twin, START, "2026-03-04", settings=ONE_PAGE)
-    assert [type(each) for each in report.failures] == [AuditError]
-    assert "30 of 2000 rows" in str(report.failures[0])
-    stored = lake.open(lake_root).bars(BTC, timeframe="1m").collect()
-    assert stored.height == 985  # fifteen bad rows alone are below the least number
+        one = await run_backfill(whole, twin, START, "2026-03-04T11:20", settings=settings)
+        await run_backfill(parts, twin, START, "2026-03-02T09:20", settings=settings)
+        two = await run_backfill(parts, twin, START, "2026-03-04T11:20", settings=settings)
+    assert [type(each) for each in one.failures] == [type(each) for each in two.failures]
+    assert contents(parts) == contents(whole)
+
+
+async def test_a_bar_off_the_grid_is_quarantined_and_holds_nothing_back(lake_root, tmp_path):
+    frame = bars_frame(START, 300)
+    moved = pl.col("open_time") + pl.duration(seconds=pl.when(pl.int_range(300) == 77).then(7))
+    frame = frame.with_columns(open_time=moved.fill_null(pl.col("open_time")))
+    frame.write_parquet(tmp_path / "bars.parquet")
+    async with ReplayExchange(Tape.load(write_tape(tmp_path, entry("bars.parquet")))) as twin:
+        report = await run_backfill(lake_root, twin, START, "2026-03-01T05:00")
+    assert (report.new, report.counts()["quarantined"], report.failures) == (299, 1, [])
+    runs = states(lake_root, START, "2026-03-01T05:00")
+    assert runs == [("present", 77), ("quarantined", 1), ("present", 222)]
 
 
 async def test_a_stream_that_trips_in_one_span_is_held_back_in_all(lake_root, tmp_path):
@@ -275,6 +290,73 @@ def _copy_without_silver(root, copy):
 
     ignored = shutil.ignore_patterns("bars", "bar_revisions", "ledger")
     shutil.copytree(root, copy, ignore=ignored)
+
+
+@pytest.mark.parametrize("kind", [FaultKind.MISSING_ROWS, FaultKind.HTML, FaultKind.TRUNCATED])
+async def test_conform_believes_the_newest_sound_answer(tape, sound, lake_root, tmp_path, kind):
+    async with ReplayExchange(tape) as twin:
+        twin.faults.arm(kind, endpoint="klines", after=1)
+        await run_backfill(lake_root, twin, START, END)
+        before = versions(lake_root)
+        work = open_work(str(lake_root), clock=twin.clock, origin=None)
+        report = await conform_from_bronze(work, Venue.BINANCE)
+        assert (report.identical, report.failures) == (len(sound["bars"]), [])
+        assert versions(lake_root) == before
+        copy = tmp_path / "copy"
+        _copy_without_silver(lake_root, copy)
+        again = open_work(str(copy), clock=twin.clock, origin=None)
+        await conform_from_bronze(again, Venue.BINANCE)
+    assert contents(copy)["bars"] == sound["bars"]
+
+
+async def test_an_error_page_never_hides_an_older_answer(tape, sound, lake_root):
+    async with ReplayExchange(tape) as twin:
+        await run_backfill(lake_root, twin, START, END)
+        twin.faults.arm(FaultKind.HTML, endpoint="klines", times=None)
+        await run_backfill(lake_root, twin, START, END, recheck=True)
+        notes = Notes()
+        work = open_work(str(lake_root), clock=twin.clock, origin=None, progress=notes)
+        report = await conform_from_bronze(work, Venue.BINANCE)
+    assert (report.identical, report.failures) == (len(sound["bars"]), [])
+    assert any("passed over" in note for note in notes.notes)
+
+
+async def test_a_stored_bar_stays_present_when_the_venue_gives_it_no_more(lake_root, tmp_path):
+    whole = bars_frame(START, 60)
+    whole.write_parquet(tmp_path / "one.parquet")
+    whole.filter(pl.int_range(60) != 30).write_parquet(tmp_path / "two.parquet")
+    entries = (
+        entry("one.parquet", downloaded="2026-03-01"),
+        entry("two.parquet", downloaded="2026-03-02"),
+    )
+    clock = ReplayClock(parse_time("2026-03-01T12:00"))
+    async with ReplayExchange(Tape.load(write_tape(tmp_path, *entries)), clock=clock) as twin:
+        await run_backfill(lake_root, twin, START, "2026-03-01T01:00")
+        clock.set(parse_time("2026-03-02T12:00"))
+        report = await run_backfill(lake_root, twin, START, "2026-03-01T01:00", recheck=True)
+    assert not report.failures
+    assert states(lake_root, START, "2026-03-01T01:00") == [("present", 60)]
+
+
+async def test_what_lies_before_the_listing_is_not_walked_page_by_page(tape, lake_root):
+    async with ReplayExchange(tape) as twin:
+        await run_backfill(lake_root, twin, "2026-01-01", "2026-01-02")
+        report = await run_update(lake_root, twin)
+    assert report.counts()["pages"] == 3
+    told = states(lake_root, "2026-01-01", "2026-03-01")
+    assert told == [("unlisted", 59 * 1440)]
+
+
+async def test_a_clock_set_back_is_refused_before_anything_is_asked(tape, lake_root):
+    clock = ReplayClock(parse_time("2026-03-01T12:00"))
+    async with ReplayExchange(tape, clock=clock) as twin:
+        await run_backfill(lake_root, twin, START, END)
+        before, asked = versions(lake_root), twin.stats.requests.copy()
+        clock.set(parse_time("2026-03-01T10:00"))
+        with pytest.raises(ClockRegressionError):
+            await run_update(lake_root, twin)
+        assert versions(lake_root) == before
+        assert twin.stats.requests == asked
 
 
 async def test_a_clock_set_back_is_refused(tape, lake_root):
