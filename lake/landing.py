@@ -19,7 +19,6 @@ from contracts.errors import ChecksumError, InvariantError
 from contracts.names import Venue
 from contracts.response import Response, canonical_json
 from contracts.tables import RESPONSES
-from contracts.time import MICROSECOND
 from lake.appends import append_missing
 from lake.scan import collect_files, scan_files
 
@@ -46,16 +45,18 @@ def land(table: Table, responses: Sequence[Response], *, run_id: str) -> Appende
         return append_missing(table, RESPONSES.empty(), app="land")
     if len({response.venue for response in responses}) != 1:
         raise InvariantError("responses of several venues in one landing")
-    stored = _stored_bodies(table.store, table.head(), responses)
+    view = table.head()
+    stored = _stored_bodies(table.store, view, responses)
     rows = []
-    now = table.storage_time()
-    for place, response in enumerate(responses):
+    venue = responses[0].venue.value
+    first = sum(entry.rows for entry in view.files if entry.partition["venue"] == venue)
+    for sequence, response in enumerate(responses, start=first):
         body = (response.endpoint, response.sha256)
         row = _row(response, run_id, with_payload=body not in stored)
-        rows.append((*row, now + place * MICROSECOND))
+        rows.append((*row, sequence))
         stored.add(body)
     frame = pl.DataFrame(rows, schema=RESPONSES.schema, orient="row")
-    return append_missing(table, frame, app=f"land/{responses[0].venue}")
+    return append_missing(table, frame, app=f"land/{venue}")
 
 
 def _stored_bodies(store: Store, view: View, responses: Sequence[Response]) -> set[tuple[str, str]]:
@@ -107,7 +108,7 @@ def landed_index(store: Store, view: View, *, venue: str, endpoint: str) -> pl.D
     index = (
         scan_files(store, RESPONSES, files)
         .filter(pl.col("endpoint") == pl.lit(endpoint))
-        .sort("received_at", "landed_at")
+        .sort("received_at", "sequence")
         .select("response_id", "params", "received_at", "status", "sha256")
     )
     return collect_files(store, RESPONSES, files, index)
@@ -124,7 +125,7 @@ def load_responses(
     files = [entry for entry in view.files if entry.partition["venue"] == venue]
     rows = scan_files(store, RESPONSES, files)
     asked = rows.filter(pl.col("response_id").is_in(list(response_ids)))
-    found = collect_files(store, RESPONSES, files, asked.sort("received_at", "landed_at"))
+    found = collect_files(store, RESPONSES, files, asked.sort("received_at", "sequence"))
     bodies = _bodies(found)
     absent = [text for text in found["sha256"].unique().to_list() if text not in bodies]
     if absent:

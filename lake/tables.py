@@ -40,7 +40,6 @@ from lake.store import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
 
     from contracts.spec import TableSpec
     from contracts.time import Clock
@@ -108,10 +107,6 @@ class Table:
     def uri(self) -> str:
         """Address of the table."""
         return self.store.uri_of(self.spec.path)
-
-    def storage_time(self) -> datetime:
-        """Return the real time."""
-        return self._clock.storage()
 
     def exists(self) -> bool:
         """Tell whether the table has been created."""

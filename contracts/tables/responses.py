@@ -41,10 +41,10 @@ RESPONSES = TableSpec(
         ),
         Column("run_id", pl.String(), "The run that asked."),
         Column(
-            "landed_at",
-            Time,
-            "Real time of landing, a microsecond apart within a commit: the order in which "
-            "answers came, also where a replayed clock stands still.",
+            "sequence",
+            pl.Int64(),
+            "Place in the order in which answers of the venue were landed, from 0; it tells "
+            "answers apart that a standing clock received at one moment.",
         ),
     ),
     key=("response_id",),

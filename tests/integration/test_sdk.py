@@ -142,7 +142,9 @@ def test_patterns_lists_and_doubles(kernel):
     assert both.height == 15
     for asked in (["*"], ["*-USDT-SPOT.BINANCE", BTC], [ETH, BTC, BTC], ["[BE]T[CH]-*"]):
         assert lk.bars(asked, timeframe="1m").collect().equals(both)
-    assert lk.bars([], timeframe="1m").collect().is_empty()
+    with pytest.raises(RequestError, match="No instrument was named"):
+        lk.bars([], timeframe="1m")
+    assert lk.bars(BTC, timeframe="1m", columns="close").collect().columns == ["close"]
 
 
 def test_columns_come_in_the_order_asked(kernel):

@@ -197,9 +197,11 @@ BAD_ROWS = {
     "time text": ({"open_time": ["now", "then", "soon"]}, "String in 'open_time'"),
     "count": ({"trade_count": [1.0, 2.5, 3.0]}, "Float64 in 'trade_count'"),
     "twice": (
-        {"open_time": [0, 0, 60_000]},
-        "2 rows share an open_time and differ, first 1970-01-01",
+        {"open_time": [1_772_323_200_000, 1_772_323_200_000, 1_772_323_260_000]},
+        "2 rows share an open_time and differ, first 2026-03-01",
     ),
+    "seconds": ({"open_time": [1_772_323_200 + n for n in range(3)]}, "integers in ms"),
+    "microseconds": ({"open_time": [1_772_323_200_000_000 + n for n in range(3)]}, "in ms"),
 }
 
 
