@@ -169,29 +169,33 @@ class Table:
             CommitConflictError: The race was lost too many times.
             StoreUnavailableError: The store failed; nothing became visible.
         """
+        was_open = self._handle is not None
         self.create()
         with self._lock:
             for attempt in range(_ATTEMPTS):
                 if attempt:
                     time.sleep(random.uniform(0.005, 0.02 * 2 ** min(attempt, 6)))
                     self._handle = None
-                handle = self._fresh()
+                just_opened = not was_open and not attempt
+                handle = (self._handle if just_opened else None) or self._fresh()
                 if handle is None:
                     raise InvariantError(f"{self.uri} vanished after its creation")
                 view = self._view(handle)
                 change = plan(view)
                 if change is None or not (change.write or change.remove):
                     return Committed(view.version, changed=False)
-                if self._commit(handle, view, app, change):
-                    return Committed(self._after_commit(view.version), changed=True)
+                commit_id = self._commit(handle, view, app, change)
+                if commit_id is not None:
+                    newest = self._after_commit(view.version, commit_id)
+                    return Committed(newest, changed=True)
         raise CommitConflictError(
             f"{_ATTEMPTS} commits to {self.uri} lost the race to other writers",
             remedy="Run again when fewer processes write the same venue and timeframe",
             table=self.spec.name,
         )
 
-    def _commit(self, handle: DeltaTable, view: View, app: str, change: Change) -> bool:
-        """Write the files and commit; False means another writer was first."""
+    def _commit(self, handle: DeltaTable, view: View, app: str, change: Change) -> str | None:
+        """Write the files and commit; return the commit's id, None if another was first."""
         commit_id = uuid.uuid4().hex
         now = to_millis(self._clock.storage())
         actions: list[AddAction | RemoveAction] = [
@@ -225,11 +229,11 @@ class Table:
             )
         except (DeltaError, OSError) as error:
             if self._in_log(commit_id):
-                return True
+                return commit_id
             if isinstance(error, CommitFailedError):
-                return False
+                return None
             raise unavailable(f"commit to {self.uri}", error) from error
-        return True
+        return commit_id
 
     def _write(self, frames: Sequence[pl.DataFrame]) -> list[Part]:
         """Write each frame as a file, one being hashed and stored while the next is encoded."""
@@ -248,8 +252,15 @@ class Table:
             return False
         return any(commit.get(_COMMIT_ID) == commit_id for commit in commits)
 
-    def _after_commit(self, before: int) -> int:
-        """Force the commits since ``before`` to disk; return the newest version."""
+    def _after_commit(self, before: int, commit_id: str) -> int:
+        """Force the commits since ``before`` to disk; return the newest version.
+
+        Nearly always the next version is our own commit, and the log need not be listed.
+        """
+        own = f"{self.spec.path}/_delta_log/{before + 1:020d}.json"
+        if self.store.is_local and commit_id.encode() in (self.store.get(own) or b""):
+            self.store.sync(own)
+            return before + 1
         handle = self._fresh()
         newest = before if handle is None else handle.version()
         for version in range(before + 1, newest + 1):
