@@ -1,7 +1,7 @@
 """Audit: let good rows pass, quarantine bad ones with every reason, trip when too many.
 
 Takes a candidate frame, gives a verdict; bad rows go to ops.quarantine, what was checked to
-ops.audits. A batch of one stream that trips the breaker is not published at all.
+ops.audits. An ask that trips the breaker is not published, nor is any later one of its stream.
 """
 
 from __future__ import annotations

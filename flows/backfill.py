@@ -123,6 +123,7 @@ async def backfill(work: Work, request: BackfillRequest) -> IngestReport:
                 work,
                 adapter,
                 spans,
+                server_time=await adapter.server_time(),
                 recheck=request.recheck,
                 accept_quarantine=request.accept_quarantine,
             )
@@ -159,7 +160,9 @@ async def update(work: Work, access: Access, *, recheck: timedelta | None = None
                 for name, timeframe, start in known
                 if start < now
             }
-            report = await _bring_up_to_date(work, adapter, spans, recheck_newest=recheck)
+            report = await _bring_up_to_date(
+                work, adapter, spans, server_time=now, recheck_newest=recheck
+            )
         detail.update(report.counts())
     return report
 
@@ -208,11 +211,11 @@ async def _bring_up_to_date(
     adapter: VenueAdapter,
     spans: dict[BarStream, Span],
     *,
+    server_time: datetime,
     recheck: bool = False,
     recheck_newest: timedelta | None = None,
     accept_quarantine: bool = False,
 ) -> IngestReport:
-    server_time = await adapter.server_time()
     closed_by = server_time - timedelta(seconds=work.settings.grace_seconds)
     report = IngestReport()
     wanted: dict[BarStream, list[Span]] = {}

@@ -27,6 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import ArrayType, PrimitiveType
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
+from contracts.dictionary import TABLE_PROPERTIES
 from contracts.errors import (
     CommitConflictError,
     InvariantError,
@@ -49,12 +50,6 @@ _ATTEMPTS = 40
 _WRITERS = 2
 _LOG_SEARCH = 200
 _RECENT_COMMITS = 10
-_CONFIGURATION = {
-    "delta.logRetentionDuration": "interval 36500 days",
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.deletedFileRetentionDuration": "interval 7 days",
-    "delta.checkpointInterval": "10",
-}
 _COMMIT_ID = "tidemark_commit_id"
 
 
@@ -126,7 +121,7 @@ class Table:
                 partition_by=list(self.spec.partition_by),
                 name=self.spec.name,
                 description=self.spec.grain,
-                configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": names},
+                configuration={**TABLE_PROPERTIES, "delta.dataSkippingStatsColumns": names},
                 storage_options=self.store.options or None,
                 # Retried, the loser of a race would commit the creation again as version 1.
                 commit_properties=CommitProperties(max_commit_retries=0),

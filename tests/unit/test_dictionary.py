@@ -2,6 +2,7 @@ import re
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 import contracts.names
 import contracts.spec
@@ -12,6 +13,8 @@ import quality.breaker
 from contracts import dictionary
 from contracts.errors import InvariantError, all_errors
 from contracts.tables import BARS, QUARANTINE, RUNS, TABLES, State
+from contracts.time import SystemClock
+from lake.store import Store
 
 
 @pytest.mark.parametrize("page", ["tables", "errors"])
@@ -53,8 +56,12 @@ def test_ddl_tells_types_nulls_comments_and_layout():
     assert "PARTITIONED BY (month)" in dictionary.ddl(RUNS)
 
 
-def test_ddl_creates_tables_as_the_writer_does():
-    assert dictionary.TABLE_PROPERTIES == lake.tables._CONFIGURATION
+def test_ddl_creates_tables_as_the_writer_does(tmp_path):
+    lake.tables.Table(Store(tmp_path, fsync=False), RUNS, SystemClock()).create()
+    written = DeltaTable(str(tmp_path / RUNS.path)).metadata().configuration
+    promised = dict(re.findall(r"'(delta\.\w+)' = '([^']*)'", dictionary.ddl(RUNS)))
+    assert written == promised
+    assert set(promised) > set(dictionary.TABLE_PROPERTIES)
 
 
 def test_a_type_without_a_place_in_delta_is_our_bug():
