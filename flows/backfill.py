@@ -21,8 +21,8 @@ from contracts.spec import time_lit
 from contracts.tables import BARS, LEDGER, State
 from contracts.time import Span, iso
 from flows.batches import BarStream, plan_batches, spans_to_ask
-from flows.fetch import first_bar
-from flows.ingest import IngestReport, Terms, ingest
+from flows.fetch import Probed, probe
+from flows.ingest import IngestReport, Terms, fail, ingest
 from flows.land import land
 from flows.ledger import write_ledger
 from flows.reference import find_instruments
@@ -301,30 +301,34 @@ async def _probe(
         if todo and _begins_unknown(tiles[stream], todo[0])
     ]
     answers = await asyncio.gather(
-        *(first_bar(adapter, stream) for stream in unsure), return_exceptions=True
+        *(probe(adapter, stream) for stream in unsure), return_exceptions=True
     )
     responses, observed = [], []
     for stream, answer in zip(unsure, answers, strict=True):
-        if isinstance(answer, VenueError) and not answer.retryable:
-            report.of(stream).failure = answer
-            work.progress.note(f"{type(answer).__name__}: {answer}")
+        told = _fatal_alone(answer)
+        responses += told.responses
+        if not isinstance(told.listed_at, datetime):
+            fail(work, report, stream, told.listed_at)
             wanted[stream] = []
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            opened, response = answer
-            responses.append(response)
-            evidence = f"response {response.response_id}"
-            asked = wanted[stream]
-            wanted[stream], before = _after_listing(asked, opened)
-            state = State.MISSING if opened is None else State.UNLISTED
-            observed.append((stream, [Observation(span, state, evidence) for span in before]))
-            if opened is not None:
-                plan.listed_at[stream] = opened
+            continue
+        plan.listed_at[stream] = told.listed_at
+        wanted[stream], before = _after_listing(wanted[stream], told.listed_at)
+        evidence = f"response {told.responses[0].response_id}"
+        unlisted = [Observation(span, State.UNLISTED, evidence) for span in before]
+        observed.append((stream, unlisted))
     await land(work, responses)
     await write_ledger(work, observed)
     plan.wanted = [(stream, todo) for stream, todo in wanted.items() if todo]
     return plan
+
+
+def _fatal_alone(answer: Probed | BaseException) -> Probed:
+    """Let an error that speaks of one stream alone be its answer; others end the run."""
+    if isinstance(answer, Probed):
+        return answer
+    if isinstance(answer, VenueError) and not answer.retryable:
+        return Probed(answer)
+    raise answer
 
 
 def _begins_unknown(tiles: pl.DataFrame, first: Span) -> bool:
@@ -333,10 +337,8 @@ def _begins_unknown(tiles: pl.DataFrame, first: Span) -> bool:
     return before["state"].is_in([State.UNFETCHED.value, State.UNLISTED.value]).all()
 
 
-def _after_listing(asked: list[Span], opened: datetime | None) -> tuple[list[Span], list[Span]]:
-    """Split spans at the first bar; a stream without any bar is all before."""
-    if opened is None:
-        return [], asked
+def _after_listing(asked: list[Span], opened: datetime) -> tuple[list[Span], list[Span]]:
+    """Split spans at the first bar."""
     after = [Span(max(each.start, opened), each.end) for each in asked if each.end > opened]
     before = [Span(each.start, min(each.end, opened)) for each in asked if each.start < opened]
     return after, before

@@ -64,13 +64,64 @@ async def _fetch_ask(adapter: VenueAdapter, ask: Ask) -> Fetched:
         await asyncio.gather(*calls, return_exceptions=True)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the venue said when asked for one bar.
+
+    Attributes:
+        opened: When that bar opens, None where the venue gave none, or why the answer is no use.
+        response: The answer.
+    """
+
+    opened: datetime | PayloadError | None
+    response: Response
+
+
 async def first_bar(
     adapter: VenueAdapter, stream: BarStream, at_or_after: datetime = EPOCH
-) -> tuple[datetime | None, Response]:
-    """Return when the first bar at or after a time opens, or None, with the answer."""
+) -> Told:
+    """Ask when the first bar at or after a time opens."""
     response = await adapter.fetch_first_bar(stream.venue_symbol, stream.timeframe, at_or_after)
-    bars = adapter.parse_bars(response)
-    return (None if bars.is_empty() else bars["open_time"][0]), response
+    return _told(adapter, response, at=0)
+
+
+async def newest_bar(adapter: VenueAdapter, stream: BarStream) -> Told:
+    """Ask when the newest bar opens."""
+    response = await adapter.fetch_newest_bar(stream.venue_symbol, stream.timeframe)
+    return _told(adapter, response, at=-1)
+
+
+def _told(adapter: VenueAdapter, response: Response, *, at: int) -> Told:
+    try:
+        bars = adapter.parse_bars(response)
+    except PayloadError as failure:
+        return Told(failure, response)
+    return Told(None if bars.is_empty() else bars["open_time"][at], response)
+
+
+@dataclass
+class Probed:
+    """What the venue said of a stream's beginning.
+
+    Attributes:
+        listed_at: When its first bar opens, or why that is not known.
+        responses: All answers, to be landed.
+    """
+
+    listed_at: datetime | VenueError
+    responses: list[Response] = field(default_factory=list)
+
+
+async def probe(adapter: VenueAdapter, stream: BarStream) -> Probed:
+    """Ask when a stream begins.
+
+    No bar at all is not taken for an answer: an instrument that trades has a newest bar.
+    """
+    first = await first_bar(adapter, stream)
+    if first.opened is not None:
+        return Probed(first.opened, [first.response])
+    newest = await newest_bar(adapter, stream)
+    return Probed(_no_first_bar(adapter, stream, newest), [first.response, newest.response])
 
 
 @dataclass
@@ -80,11 +131,13 @@ class Confirmed:
     Attributes:
         evidence: For each confirmed hole the response that confirms it.
         cut_short: Pages that lacked bars which the venue does have.
+        failure: Why an answer cannot be used, where one cannot.
         responses: All answers, to be landed.
     """
 
     evidence: dict[Span, str] = field(default_factory=dict)
     cut_short: list[Span] = field(default_factory=list)
+    failure: PayloadError | None = None
     responses: list[Response] = field(default_factory=list)
 
 
@@ -95,61 +148,68 @@ async def confirm_holes(adapter: VenueAdapter, ask: Ask, holes: Sequence[Span]) 
     """
     asked = list(holes)[:MOST_CONFIRMED]
     answers = await asyncio.gather(*(first_bar(adapter, ask.stream, hole.start) for hole in asked))
-    confirmed = Confirmed()
-    newest: tuple[datetime | None, Response] | None = None
-    for hole, (opened, response) in zip(asked, answers, strict=True):
-        confirmed.responses.append(response)
-        _check_at_or_after(adapter, ask, hole, opened, response)
-        if opened is None:
-            if newest is None:
-                newest = await newest_bar(adapter, ask.stream)
-                confirmed.responses.append(newest[1])
-            _weigh_silence(adapter, ask, hole, newest, confirmed)
-        elif opened < hole.end:
+    confirmed = Confirmed(responses=[told.response for told in answers])
+    newest = None
+    if any(told.opened is None for told in answers):
+        newest = await newest_bar(adapter, ask.stream)
+        confirmed.responses.append(newest.response)
+    for hole, told in zip(asked, answers, strict=True):
+        if told.opened is None and newest is not None:
+            meaning = _meaning(adapter, ask, hole, newest, newest=True)
+        else:
+            meaning = _meaning(adapter, ask, hole, told, newest=False)
+        if isinstance(meaning, PayloadError):
+            confirmed.failure = confirmed.failure or meaning
+        elif meaning is None:
             confirmed.cut_short += [page for page in ask.pages if page.intersection(hole)]
         else:
-            confirmed.evidence[hole] = f"response {response.response_id}"
+            confirmed.evidence[hole] = meaning
     return confirmed
 
 
-async def newest_bar(adapter: VenueAdapter, stream: BarStream) -> tuple[datetime | None, Response]:
-    """Return when the newest bar opens, or None, with the answer."""
-    response = await adapter.fetch_newest_bar(stream.venue_symbol, stream.timeframe)
-    bars = adapter.parse_bars(response)
-    return (None if bars.is_empty() else bars["open_time"][-1]), response
+def _meaning(
+    adapter: VenueAdapter, ask: Ask, hole: Span, told: Told, *, newest: bool
+) -> str | PayloadError | None:
+    """Return the evidence for a hole, None where there is a bar in it, or an error.
 
-
-def _check_at_or_after(
-    adapter: VenueAdapter, ask: Ask, hole: Span, opened: datetime | None, response: Response
-) -> None:
-    if opened is not None and opened < hole.start:
-        raise PayloadError(
+    Args:
+        adapter: The venue.
+        ask: What was asked for.
+        hole: Where bars are absent.
+        told: The first bar from there on; where the venue gave none, its newest bar.
+        newest: Which of the two it is.
+    """
+    opened = told.opened
+    if isinstance(opened, PayloadError):
+        return opened
+    evidence = f"response {told.response.response_id}"
+    if newest:
+        if opened is None:
+            return _no_first_bar(adapter, ask.stream, told)
+        return evidence if opened < hole.start else None
+    if opened is None or opened < hole.start:
+        return PayloadError(
             f"{ask.stream}: asked for bars from {iso(hole.start)} on, {adapter.venue} gave "
-            f"one of {iso(opened)}",
+            f"one of {opened and iso(opened)}",
             remedy="The raw response is kept; run again, and report it if it stays so",
-            response_id=response.response_id,
+            response_id=told.response.response_id,
         )
+    return None if opened < hole.end else evidence
 
 
-def _weigh_silence(
-    adapter: VenueAdapter,
-    ask: Ask,
-    hole: Span,
-    newest: tuple[datetime | None, Response],
-    confirmed: Confirmed,
-) -> None:
-    """Decide what it means that the venue gave no bar at or after a hole."""
-    opened, response = newest
-    if opened is None:
-        raise PayloadError(
-            f"{ask.stream}: {adapter.venue} answers with empty lists, even for its newest bar",
-            remedy="An empty list is no proof of anything; run again later",
-            response_id=response.response_id,
-        )
-    if opened < hole.start:
-        confirmed.evidence[hole] = f"response {response.response_id}"
+def _no_first_bar(adapter: VenueAdapter, stream: BarStream, newest: Told) -> PayloadError:
+    """Return the error for a venue that gives no bar where it should have one."""
+    if isinstance(newest.opened, PayloadError):
+        return newest.opened
+    if newest.opened is None:
+        what = f"{adapter.venue} answers with empty lists, even for its newest bar"
     else:
-        confirmed.cut_short += [page for page in ask.pages if page.intersection(hole)]
+        what = f"{adapter.venue} has a bar of {iso(newest.opened)}, and gives no first one"
+    return PayloadError(
+        f"{stream}: {what}",
+        remedy="An empty list is no proof of anything; run again later",
+        response_id=newest.response.response_id,
+    )
 
 
 async def fetch_again(adapter: VenueAdapter, ask: Ask, pages: Sequence[Span]) -> list[Response]:

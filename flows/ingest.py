@@ -166,7 +166,7 @@ async def _store(
     """Take one fetched batch from landing to the ledger."""
     for each in fetched:
         if each.failure is not None:
-            _fail(work, report, each.ask.stream, each.failure)
+            fail(work, report, each.ask.stream, each.failure)
     await land(work, [response for each in fetched for response in each.responses])
     judged: list[_Judged] = []
     for each in fetched:
@@ -198,7 +198,7 @@ async def store_judged(
     await record_audits(work, audited)
     for each in audited:
         if each.tripped is not None and report.of(each.stream).failure is None:
-            _fail(work, report, each.stream, each.tripped)
+            fail(work, report, each.stream, each.tripped)
         report.of(each.stream).quarantined += each.verdict.bad.height
     passed = [pair for pair in judged if pair[0] in audited and pair[0].tripped is None]
     if not passed:
@@ -270,8 +270,10 @@ async def _confirm(
         with _failing_alone(work, report, one.ask.stream):
             if isinstance(answer, BaseException):
                 raise answer
-            one.evidence, one.cut_short = answer.evidence, answer.cut_short
             landing += answer.responses
+            if answer.failure is not None:
+                raise answer.failure
+            one.evidence, one.cut_short = answer.evidence, answer.cut_short
     await land(work, landing)
 
 
@@ -287,6 +289,8 @@ async def _ask_again(work: Work, adapter: VenueAdapter, one: _Judged, terms: Ter
         adapter, one.ask, _worth_asking(holes_of(second.verdict), one.ask, terms)
     )
     await land(work, confirmed.responses)
+    if confirmed.failure is not None:
+        raise confirmed.failure
     if confirmed.cut_short:
         raise PayloadError(
             f"{one.ask.stream} {one.ask.span}: {adapter.venue} leaves out bars that it gives "
@@ -305,7 +309,7 @@ def _failing_alone(work: Work, report: IngestReport, stream: BarStream) -> Itera
     except VenueError as failure:
         if failure.retryable and not isinstance(failure, PayloadError):
             raise
-        _fail(work, report, stream, failure)
+        fail(work, report, stream, failure)
 
 
 def _worth_asking(holes: list[Span], ask: Ask, terms: Terms) -> list[Span]:
@@ -314,6 +318,7 @@ def _worth_asking(holes: list[Span], ask: Ask, terms: Terms) -> list[Span]:
     return [hole for hole in holes if listed_at is None or hole.end > listed_at]
 
 
-def _fail(work: Work, report: IngestReport, stream: BarStream, failure: TidemarkError) -> None:
+def fail(work: Work, report: IngestReport, stream: BarStream, failure: TidemarkError) -> None:
+    """Note that a stream has failed; it is left out of the rest of the run."""
     report.of(stream).failure = failure
     work.progress.note(f"{type(failure).__name__}: {failure}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from hashlib import sha256
 
 import polars as pl
 import pytest
@@ -123,6 +124,34 @@ async def test_a_lasting_fault_ends_the_stream_and_publishes_nothing(
     assert not healed.failures
     bars = lake.open(lake_root).bars(BTC, timeframe="1m").collect().rows()
     assert bars == sound["bars"]
+
+
+@pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
+async def test_an_empty_list_does_not_prove_that_a_stream_has_no_bars(
+    tape, sound, lake_root, times
+):
+    async with ReplayExchange(tape) as twin:
+        twin.faults.arm(FaultKind.EMPTY_LIST, endpoint="klines", symbol="BTCUSDT", times=times)
+        report = await run_backfill(lake_root, twin, START, END, symbols=("BTC/USDT", "ETH/USDT"))
+        assert [type(failure) for failure in report.failures] == [PayloadError]
+        assert "no proof" in report.failures[0].remedy
+        assert states(lake_root, START, END) == [("unfetched", 2880)]
+        empty = landed(lake_root).filter(pl.col("sha256") == sha256(b"[]").hexdigest())
+        assert empty.height == (1 if times else 2)
+        twin.faults.clear()
+        healed = await run_backfill(lake_root, twin, START, END)
+    assert not healed.failures
+    assert lake.open(lake_root).bars(BTC, timeframe="1m").collect().rows() == sound["bars"]
+
+
+@pytest.mark.parametrize("kind", [FaultKind.EMPTY_LIST, FaultKind.SHIFTED_PAGE])
+async def test_an_answer_about_a_hole_that_is_no_use_is_kept(tape, lake_root, kind):
+    async with ReplayExchange(tape) as twin:
+        twin.faults.arm(kind, endpoint="klines", after=2, times=None)
+        report = await run_backfill(lake_root, twin, START, END)
+        asked = sum(count for name, count in twin.stats.requests.items() if "klines" in name)
+    assert report.failures
+    assert landed(lake_root).filter(pl.col("endpoint").str.contains("klines")).height == asked
 
 
 @pytest.mark.parametrize(
