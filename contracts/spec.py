@@ -92,6 +92,8 @@ class TableSpec:
         tail_rows: A file of fewer rows, and of fewer than ``tail_bytes``, is open: the next
             append rewrites it together with its own rows.
         tail_bytes: See ``tail_rows``.
+        series_rows: An instrument that has so many rows in one write gets files of its own;
+            0 keeps all instruments together.
         compression: Parquet codec.
         compression_level: Level of the codec; its default when None.
     """
@@ -107,6 +109,7 @@ class TableSpec:
     row_group_rows: int = 16_384
     tail_rows: int = 4_096
     tail_bytes: int = 8 << 20
+    series_rows: int = 0
     compression: str = "lz4"
     compression_level: int | None = None
     by_name: dict[str, Column] = field(init=False, repr=False, compare=False)

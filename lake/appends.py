@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.layout import absorbed, file_frames
+from lake.layout import file_frames, growing, is_sealed, mergeable, settled, tail
 from lake.scan import collect_files, read_files, scan_files
 from lake.tables import Change
 
@@ -79,12 +79,58 @@ def append_to_partition(
     *,
     rewritten: Sequence[FileEntry] = (),
 ) -> tuple[list[pl.DataFrame], list[FileEntry]]:
-    """Return the frames to write and the files to remove so that ``new`` joins a partition."""
+    """Return the frames to write and the files to remove so that ``new`` joins a partition.
+
+    Args:
+        store: Where the files are.
+        spec: The table.
+        files: All files of the partition.
+        new: Rows of that partition.
+        rewritten: Files that the same write replaces anyway; they are left alone.
+    """
     if new.is_empty():
         return [], []
-    taken = absorbed(spec, files, new.height, rewritten=rewritten)
-    rows = pl.concat([read_files(store, spec, taken), new]) if taken else new
-    return list(file_frames(spec, sorted_rows(spec, rows))), taken
+    joining = _Joining(store, spec, files, rewritten)
+    new = sorted_rows(spec, new)
+    series, rest = settled(spec, new)
+    if rest:
+        series, rest = settled(spec, joining.rows_of(tail(spec, joining.files), new))
+    frames = list(rest)
+    if series or any(is_sealed(spec, frame) for frame in rest):
+        split, mixed = settled(spec, joining.rows_of(mergeable(spec, joining.files)))
+        frames += mixed
+        for name, rows in split.items():
+            series[name] = joining.rows_of([], rows, series.get(name))
+    frames += [
+        joining.rows_of(growing(spec, joining.files, name), rows) for name, rows in series.items()
+    ]
+    return [piece for frame in frames for piece in file_frames(spec, frame)], joining.taken
+
+
+class _Joining:
+    """The files of a partition that an append takes along."""
+
+    def __init__(
+        self,
+        store: Store,
+        spec: TableSpec,
+        files: Sequence[FileEntry],
+        rewritten: Sequence[FileEntry],
+    ) -> None:
+        gone = {entry.path for entry in rewritten}
+        self.store, self.spec = store, spec
+        self.files = [entry for entry in files if entry.path not in gone]
+        self.taken: list[FileEntry] = []
+
+    def rows_of(self, more: Sequence[FileEntry], *rows: pl.DataFrame | None) -> pl.DataFrame:
+        """Take files along; return their rows and ``rows``, which are each sorted, in order."""
+        every = [frame for frame in rows if frame is not None]
+        if more:
+            self.taken.extend(more)
+            every.append(read_files(self.store, self.spec, more))
+        if len(every) < 2 and len(more) < 2:
+            return every[0] if every else self.spec.empty()
+        return sorted_rows(self.spec, pl.concat(every))
 
 
 def sorted_rows(spec: TableSpec, rows: pl.DataFrame) -> pl.DataFrame:

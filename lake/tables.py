@@ -164,15 +164,13 @@ class Table:
             CommitConflictError: The race was lost too many times.
             StoreUnavailableError: The store failed; nothing became visible.
         """
-        was_open = self._handle is not None
         self.create()
         with self._lock:
             for attempt in range(_ATTEMPTS):
                 if attempt:
                     time.sleep(random.uniform(0.005, 0.02 * 2 ** min(attempt, 6)))
                     self._handle = None
-                just_opened = not was_open and not attempt
-                handle = (self._handle if just_opened else None) or self._fresh()
+                handle = self._fresh()
                 if handle is None:
                     raise InvariantError(f"{self.uri} vanished after its creation")
                 view = self._view(handle)
@@ -192,23 +190,7 @@ class Table:
     def _commit(self, handle: DeltaTable, view: View, app: str, change: Change) -> str | None:
         """Write the files and commit; return the commit's id, None if another was first."""
         commit_id = uuid.uuid4().hex
-        now = to_millis(self._clock.storage())
-        actions: list[AddAction | RemoveAction] = [
-            RemoveAction(
-                entry.path,
-                change.data_change,
-                now,
-                entry.size,
-                {name: str(value) for name, value in entry.partition.items()},
-            )
-            for entry in change.remove
-        ]
-        for part in self._write(change.write):
-            entry = part.entry
-            values = {name: str(value) for name, value in entry.partition.items()}
-            actions.append(
-                AddAction(entry.path, entry.size, values, now, change.data_change, part.stats)
-            )
+        actions = self._actions(change)
         version = handle.transaction_version(app)
         try:
             handle.create_write_transaction(
@@ -229,6 +211,28 @@ class Table:
                 return None
             raise unavailable(f"commit to {self.uri}", error) from error
         return commit_id
+
+    def _actions(self, change: Change) -> list[AddAction | RemoveAction]:
+        """Write the files; return what the commit says of them.
+
+        A file that is removed and comes out as it was stays: files are named by content.
+        """
+        now = to_millis(self._clock.storage())
+        parts = {part.entry.path: part for part in self._write(change.write)}
+        removed = {entry.path: entry for entry in change.remove}
+        same = parts.keys() & removed.keys()
+        actions: list[AddAction | RemoveAction] = [
+            RemoveAction(path, change.data_change, now, entry.size, _told(entry))
+            for path, entry in removed.items()
+            if path not in same
+        ]
+        for path, part in parts.items():
+            entry = part.entry
+            if path not in same:
+                actions.append(
+                    AddAction(path, entry.size, _told(entry), now, change.data_change, part.stats)
+                )
+        return actions
 
     def _write(self, frames: Sequence[pl.DataFrame]) -> list[Part]:
         """Write each frame as a file, one being hashed and stored while the next is encoded."""
@@ -263,11 +267,17 @@ class Table:
         return newest
 
     def _fresh(self) -> DeltaTable | None:
-        """Return the handle at the newest version, or None where there is no table."""
+        """Return the handle at the newest version, or None where there is no table.
+
+        Versions have no gaps, so a handle whose next commit is not there is the newest. That
+        is asked first: delta-rs would list the log, which grows with every commit.
+        """
         handle = self._handle
         if handle is None:
             return self._open_or_none()
         before = handle.version()
+        if self.store.size(f"{self.spec.path}/_delta_log/{before + 1:020d}.json") is None:
+            return handle
         try:
             handle.update_incremental()
         except (DeltaError, OSError):
@@ -342,6 +352,11 @@ class Table:
             key=lambda entry: entry.path,
         )
         return View(self.spec, handle.version(), tuple(entries))
+
+
+def _told(entry: FileEntry) -> dict[str, str | None]:
+    """Return the partition values of a file as the log states them."""
+    return {name: str(value) for name, value in entry.partition.items()}
 
 
 def _entry(spec: TableSpec, row: dict[str, Any]) -> FileEntry:

@@ -262,9 +262,15 @@ def assert_spans_sound(history: pl.DataFrame) -> None:
     assert ordered.filter(pl.col("known_to") <= pl.col("known_from")).is_empty()
 
 
-def seal_early(monkeypatch: pytest.MonkeyPatch, rows: int, *, fan_in: int = 8) -> None:
-    """Seal files from ``rows`` rows on, and merge them as soon as ``fan_in`` are alike."""
+def seal_early(
+    monkeypatch: pytest.MonkeyPatch, rows: int, *, fan_in: int = 8, series: int = 0
+) -> None:
+    """Seal files from ``rows`` rows on, and merge them as soon as ``fan_in`` are alike.
+
+    Instruments with ``series`` rows in one write get files of their own; 0: none does.
+    """
     monkeypatch.setattr("lake.layout.open_rows", lambda _: rows)
+    monkeypatch.setattr("lake.layout.series_rows", lambda _: series)
     monkeypatch.setattr("lake.layout.FAN_IN", fan_in)
 
 

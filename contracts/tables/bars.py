@@ -44,6 +44,7 @@ BARS = TableSpec(
     partition_by=("venue", "timeframe", "year"),
     sort_by=("instrument_id", "open_time"),
     tail_rows=64_000,
+    series_rows=4_000,
 )
 
 BAR_REVISIONS = TableSpec(
@@ -53,4 +54,5 @@ BAR_REVISIONS = TableSpec(
     key=("instrument_id", "timeframe", "open_time", "known_from"),
     partition_by=("venue", "timeframe", "year"),
     sort_by=("instrument_id", "open_time", "known_from"),
+    series_rows=4_000,
 )

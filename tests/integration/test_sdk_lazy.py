@@ -47,7 +47,7 @@ def root(tmp_path_factory):
     """Make a lake whose bars lie in pure, mixed, overlapping and rewritten files."""
     where = tmp_path_factory.mktemp("lazy") / "lake"
     with pytest.MonkeyPatch.context() as patch:
-        seal_early(patch, 6, fan_in=4)
+        seal_early(patch, 6, fan_in=4, series=5)
         made = Kernel(where)
         made.publish(series(range(10, 20)))
         made.publish([*series(range(4)), *series(range(3), instrument=ETH)])

@@ -72,7 +72,7 @@ def test_a_pinned_read_is_byte_equal_after_everything_changed(kernel, monkeypatc
     before = answers(kernel.lake(snapshot=pinned.snapshot_id))
     assert before == answers(kernel.lake())
     change_everything(kernel)
-    seal_early(monkeypatch, 5, fan_in=2)
+    seal_early(monkeypatch, 5, fan_in=2, series=4)
     change_everything(kernel)
     lk = kernel.lake(snapshot=pinned.snapshot_id, verify=True)
     assert answers(lk) == before

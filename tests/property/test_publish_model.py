@@ -45,7 +45,7 @@ STEPS = st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(minutes=-1)
 
 @pytest.fixture(autouse=True)
 def early_merges(monkeypatch):
-    seal_early(monkeypatch, 6, fan_in=2)
+    seal_early(monkeypatch, 6, fan_in=2, series=3)
 
 
 class Model:

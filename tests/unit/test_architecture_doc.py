@@ -72,6 +72,7 @@ def test_every_setting_table_and_constant_exists(page):
         (flows.fetch, "MOST_CONFIRMED"),
         (TableSpec, "tail_rows"),
         (TableSpec, "tail_bytes"),
+        (TableSpec, "series_rows"),
     ):
         assert hasattr(holder, name)
         assert f"`{name}`" in page
