@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.data import candidates, instrument
 from contracts.names import Venue
 from contracts.tables import BAR_REVISIONS, BARS, LEDGER, State
-from contracts.time import Span, SteppedClock
+from contracts.time import Span, SteppedClock, SystemClock
 from flows.work import Progress, Work, open_work
 from lake.ledger import Observation, observations_frame, record
 from lake.settings import Settings
@@ -16,6 +16,7 @@ from lake.versioned import publish_bars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     import polars as pl
@@ -26,6 +27,30 @@ if TYPE_CHECKING:
 ORIGIN = "replay:benchmark"
 # What a backfill publishes at once: 64 pages of 1000 bars.
 BATCH_ROWS = 64_000
+
+
+class EndingNow:
+    """The clocks of a lake whose simulated time ends now.
+
+    Storage time runs with the simulated one, as it does beside a real exchange. Otherwise the
+    logs would keep the tombstones of months, that pass in minutes here, and not of seven days.
+
+    Args:
+        clock: Shows the simulated time.
+        end: The simulated time that counts as now.
+    """
+
+    def __init__(self, clock: Clock, end: datetime) -> None:
+        self._clock = clock
+        self._later = SystemClock().storage() - end
+
+    def known(self) -> datetime:
+        """Return the simulated time."""
+        return self._clock.known()
+
+    def storage(self) -> datetime:
+        """Return the time at which the simulated one would have been."""
+        return self._clock.known() + self._later
 
 
 def work_at(root: Path, clock: Clock, *, make: bool = True) -> Work:

@@ -16,7 +16,7 @@ import polars as pl
 
 import lake
 from benchmarks.data import SYMBOLS, candidates, instrument, span_of_days, tape_bars
-from benchmarks.lakes import fill, observe, publish_frame, work_at
+from benchmarks.lakes import EndingNow, fill, observe, publish_frame, work_at
 from benchmarks.measure import Result, alternate, cost, timed
 from contracts.tables import BARS
 from contracts.time import Span
@@ -136,7 +136,7 @@ def _plain(reads: Reads, suffix: str) -> None:
 
 def _append_hourly(reads: Reads, bars: dict[str, pl.DataFrame], appends: int) -> None:
     """Append an hour of all symbols at a time, as hourly updates do."""
-    work = work_at(reads.root, reads.clock)
+    work = work_at(reads.root, EndingNow(reads.clock, END + appends * HOUR))
     every = pl.concat([candidates(frame, symbol) for symbol, frame in bars.items()])
     fresh = every.filter(pl.col("open_time") >= END)
     by_hour = fresh.with_columns(hour=pl.col("open_time").dt.truncate("1h")).partition_by(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from benchmarks.data import MINUTE, SYMBOLS, memory_tape, tape_bars
-from benchmarks.lakes import fill, work_at
+from benchmarks.lakes import EndingNow, fill, work_at
 from benchmarks.measure import Result, alternate_async, cost, run_async, timed_async
 from contracts.names import Venue
 from contracts.time import Span
@@ -45,6 +45,7 @@ class Updated:
     root: Path
     symbols: tuple[str, ...]
     exchange: ReplayExchange
+    end: datetime
     seen: int = 0
 
     async def next(self) -> Took:
@@ -52,11 +53,12 @@ class Updated:
         self.seen += 1
         self.exchange.clock.set(START + self.seen * HOUR + MINUTE)
         access = Access(Venue.BINANCE, self.exchange.base_url, limit=False)
+        clock = EndingNow(self.exchange.clock, self.end)
         new = 0
 
         async def run() -> None:
             nonlocal new
-            report = await update(work_at(self.root, self.exchange.clock, make=False), access)
+            report = await update(work_at(self.root, clock, make=False), access)
             new = report.new
             for failure in report.failures:
                 raise failure
@@ -69,7 +71,7 @@ class Updated:
     def copy(self, root: Path) -> Updated:
         """Return the lake's copy at another root."""
         shutil.copytree(self.root, root)
-        return Updated(root, self.symbols, self.exchange, self.seen)
+        return Updated(root, self.symbols, self.exchange, self.end, self.seen)
 
 
 def run(options: Options) -> list[Result]:
@@ -91,17 +93,15 @@ async def _run(options: Options) -> list[Result]:
     async with ReplayExchange(
         memory_tape(fresh), clock=ReplayClock(START + MINUTE), limits=False
     ) as exchange:
-        aged = Updated(options.folder / "short", symbols, exchange)
-        lines = [await _history(options, aged, exchange, turns)]
+        aged = Updated(options.folder / "short", symbols, exchange, end)
+        lines = [await _history(options, aged, turns)]
         lines.append(await _past(options, aged, turns, many))
     return lines
 
 
-async def _history(
-    options: Options, short: Updated, exchange: ReplayExchange, turns: int
-) -> Result:
+async def _history(options: Options, short: Updated, turns: int) -> Result:
     """Compare years of history with a month; the short lake is copied, and left as it was."""
-    long = Updated(options.folder / "long", short.symbols, exchange)
+    long = Updated(options.folder / "long", short.symbols, short.exchange, short.end)
     other = short.copy(options.folder / "short-too")
     took = await alternate_async(turns, {"long": long.next, "short": other.next})
     for lake in (long, other):

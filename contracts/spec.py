@@ -107,7 +107,7 @@ class TableSpec:
     known: str = "known_from"
     version: int = 1
     row_group_rows: int = 16_384
-    tail_rows: int = 4_096
+    tail_rows: int = 1_024
     tail_bytes: int = 8 << 20
     series_rows: int = 0
     compression: str = "lz4"

@@ -29,7 +29,7 @@ from flows.reference import find_instruments
 from flows.runs import recorded_run
 from flows.venues import open_venue
 from lake.knowledge import check_clock
-from lake.ledger import Observation, fold, read_observations, tiling
+from lake.ledger import STREAM, Observation, fold, read_observations, tiling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -256,12 +256,14 @@ def _tiles(work: Work, spans: dict[BarStream, Span]) -> dict[BarStream, pl.DataF
     names = sorted({str(stream.instrument_id) for stream in spans})
     view = work.table(LEDGER.name).head()
     observed = read_observations(work.store, view, instruments=names)
-    by_stream = observed.partition_by("instrument_id", "kind", "timeframe", as_dict=True)
-    nothing = observed.clear()
-    return {
-        stream: tiling(fold(by_stream.get(stream.key, nothing)), [stream.key], span)
-        for stream, span in spans.items()
-    }
+    known = fold(observed)
+    tiles: dict[BarStream, pl.DataFrame] = {}
+    for span in dict.fromkeys(spans.values()):
+        streams = {each.key: each for each, its in spans.items() if its == span}
+        tiled = tiling(known, list(streams), span)
+        parts = tiled.partition_by(STREAM, as_dict=True, maintain_order=True)
+        tiles |= {streams[key]: part for key, part in parts.items()}
+    return {stream: tiles[stream] for stream in spans}
 
 
 def _to_ask(

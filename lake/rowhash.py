@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _U64 = pl.UInt64()
 _MASK = (1 << 64) - 1
 EMPTY = "0" * 32
+_SMALL = 32_768
 
 
 def frame_hash(frame: pl.DataFrame, *, bulky: Collection[str] = ()) -> str:
@@ -50,12 +51,8 @@ def frame_hash(frame: pl.DataFrame, *, bulky: Collection[str] = ()) -> str:
         for column in frame.iter_columns()
     )
     total = reduce(add, (_column(column) for column in readied.iter_columns()))
-    lanes = (
-        readied.lazy()
-        .select(row=_mix(total))
-        .select(first=pl.col("row").sum(), second=_mix(pl.col("row")).sum())
-        .collect(engine="streaming")
-    )
+    rows = _mixed(_mixed(readied.lazy().select(first=total), "first"), "second", of="first")
+    lanes = rows.sum().collect(engine="in-memory" if frame.height < _SMALL else "streaming")
     return f"{lanes['first'][0]:016x}{lanes['second'][0]:016x}"
 
 
@@ -92,6 +89,10 @@ def _hashable(column: pl.Series) -> pl.Series:
 
 def _text_column(column: pl.Series) -> pl.Series:
     """Hash each distinct text once; sorted tables hold few of them, in long runs."""
+    if len(column) < _SMALL // 8:
+        known = {text: text_bits(text) for text in column.unique() if text is not None}
+        texts = [known.get(text) for text in column.to_list()]
+        return pl.Series(column.name, texts, dtype=_U64)
     runs = column.rle().struct.unnest()
     bits = {text: text_bits(text) for text in runs["value"].unique() if text is not None}
     hashed = pl.Series(column.name, [bits.get(text) for text in runs["value"]], dtype=_U64)
@@ -123,6 +124,9 @@ def _bits(series: pl.Series) -> pl.Expr:
     raise InvariantError(f"column {series.name}: no row hash for {dtype}")
 
 
-def _mix(value: pl.Expr) -> pl.Expr:
+def _mixed(rows: pl.LazyFrame, name: str, *, of: str | None = None) -> pl.LazyFrame:
+    """Add the mixed values of a column, step by step so that no expression is doubled."""
+    value = pl.col(of or name)
     stirred = (value ^ (value // pl.lit(1 << 29, _U64))) * pl.lit(0xBF58476D1CE4E5B9, _U64)
-    return stirred ^ (stirred // pl.lit(1 << 32, _U64))
+    mixed = pl.col(name) ^ (pl.col(name) // pl.lit(1 << 32, _U64))
+    return rows.with_columns(stirred.alias(name)).with_columns(mixed.alias(name))

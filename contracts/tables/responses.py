@@ -52,7 +52,6 @@ RESPONSES = TableSpec(
     sort_by=("received_at", "response_id"),
     known="received_at",
     row_group_rows=256,
-    tail_rows=1_024,
     tail_bytes=1 << 20,
     compression="zstd",
     compression_level=1,

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import polars as pl
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel_support import Kernel, Row, seal_early, series
@@ -85,9 +86,12 @@ def model(rows):
 
 
 @settings(max_examples=100)
-@given(st.lists(ROW, max_size=6))
-def test_the_hash_is_what_its_definition_says(rows):
-    assert frame_hash(frame_of(rows)) == model(rows)
+@given(st.lists(ROW, max_size=6), st.booleans())
+def test_the_hash_is_what_its_definition_says(rows, large):
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            patch.setattr("lake.rowhash._SMALL", 0)
+        assert frame_hash(frame_of(rows)) == model(rows)
 
 
 @settings(max_examples=50)
