@@ -13,12 +13,15 @@
     │   ├── UnknownStreamError        nothing was ever asked of it here   HTTP 404
     │   ├── UnknownTableError         no such table                       HTTP 404
     │   ├── UnknownSnapshotError      no such snapshot                    HTTP 404
+    │   ├── AmbiguousSnapshotError    an abbreviation of several ids
+    │   ├── SnapshotInUseError        a lock names it                     HTTP 409
     │   ├── BeforeFirstKnowledgeError known_at precedes all knowledge
     │   └── TapeError                 a tape that cannot be replayed
     ├── SettingsError                 a setting is wrong                  exit 2
     │   ├── LakeNotFoundError         no lake at this root                HTTP 404
     │   ├── LakeOriginError           recorded and live data would mix
-    │   └── LakeFormatError           written by a newer Tidemark
+    │   ├── LakeFormatError           written by a newer Tidemark
+    │   └── UnsafeStoreError          the store loses commits
     ├── VenueError                    the venue did not answer well       exit 4, HTTP 502
     │   ├── VenueUnavailableError     down, unreachable, hanging          retryable
     │   ├── RateLimitedError          told to wait                        retryable
@@ -29,12 +32,14 @@
     │   ├── ContractError             a frame breaks its table's contract
     │   ├── AuditError                a circuit breaker tripped
     │   ├── QualityError              a strict read met unsound spans
-    │   └── ClockRegressionError      the clock is behind the table
+    │   ├── ClockRegressionError      the clock is behind the table
+    │   └── LockDriftError            a lake.lock and what is there differ
     ├── StorageError                  the store failed                    exit 5, HTTP 503
     │   ├── CommitConflictError       lost a race for a commit            retryable
     │   ├── ChecksumError             bytes are not what was written
     │   ├── SnapshotIncompleteError   a file of a snapshot is missing
     │   ├── TornLogError              a Delta log was cut short
+    │   ├── CredentialsError          none, wrong or expired              HTTP 401
     │   └── StoreUnavailableError     full, read-only or unreachable
     └── InvariantError                our bug; never caught               exit 70
 
@@ -148,6 +153,19 @@ class UnknownTableError(RequestError):
     http_status = 404
 
 
+class AmbiguousSnapshotError(RequestError):
+    """An abbreviation that stands for several snapshots; ``matches`` lists them."""
+
+    code = "request.ambiguous_snapshot"
+
+
+class SnapshotInUseError(RequestError):
+    """A snapshot that a lock names cannot be given up; ``locks`` lists who holds it."""
+
+    code = "request.snapshot_in_use"
+    http_status = 409
+
+
 class UnknownSnapshotError(RequestError):
     """No snapshot of that id."""
 
@@ -185,6 +203,12 @@ class LakeOriginError(SettingsError):
     """The lake holds data of another origin: recorded and live data would mix."""
 
     code = "settings.lake_origin"
+
+
+class UnsafeStoreError(SettingsError):
+    """The store does not keep conditional writes apart: acknowledged commits would be lost."""
+
+    code = "settings.unsafe_store"
 
 
 class LakeFormatError(SettingsError):
@@ -260,6 +284,12 @@ class QualityError(DataError):
     code = "data.quality"
 
 
+class LockDriftError(DataError):
+    """What a lake.lock pins and what is there differ; ``changes`` lists how."""
+
+    code = "data.lock_drift"
+
+
 class ClockRegressionError(DataError):
     """The clock is behind the newest knowledge of the table."""
 
@@ -297,6 +327,13 @@ class TornLogError(StorageError):
     """A Delta log was cut short, by a power loss for instance."""
 
     code = "storage.torn_log"
+
+
+class CredentialsError(StorageError):
+    """The store refuses us: no credentials, wrong ones, or expired ones."""
+
+    code = "storage.credentials"
+    http_status = 401
 
 
 class StoreUnavailableError(StorageError):
