@@ -10,10 +10,7 @@ dropped.
 from __future__ import annotations
 
 import getpass
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +22,10 @@ from contracts.errors import (
     RequestError,
     SnapshotIncompleteError,
 )
-from contracts.response import canonical_json
 from contracts.tables import RUNS, TABLES
 from contracts.time import iso
 from lake.knowledge import newest_knowledge
+from lake.leases import GRACE, lease
 from lake.ledger import fold, read_observations
 from lake.manifest import Manifest, content_hash, load_manifest, manifest_path, snapshot_ids
 from lake.parts import entry_json, read_row_hash
@@ -37,15 +34,13 @@ from lake.rowhash import combine
 from lake.scan import scan_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from contracts.time import Clock
     from lake.sources import Tables
     from lake.store import Store
     from lake.tables import View
 
 MEMBERS = tuple(name for name in TABLES if name != RUNS.name)
-GRACE = timedelta(hours=1)
 _THREADS = 8
 _HASH_DIGITS = (8, 12, 16, 64)
 
@@ -63,7 +58,7 @@ def create_snapshot(tables: Tables, *, label: str | None = None) -> Manifest:
     """
     store, clock = tables.store, tables.clock
     info = read_lake(store)
-    with _lease(store, clock) as check_lease:
+    with lease(store, clock, "snapshot", GRACE) as check_lease:
         views = {name: view for name, view in tables.views(MEMBERS).items() if view.version >= 0}
         if not any(view.files for view in views.values()):
             raise RequestError(
@@ -214,26 +209,6 @@ def _check_files(store: Store, views: Mapping[str, View]) -> None:
                     remedy="Restore the file from a copy, then create the snapshot again",
                     path=path,
                 )
-
-
-@contextmanager
-def _lease(store: Store, clock: Clock) -> Iterator[Any]:
-    """Hold a lease that a vacuum respects; the check refuses to go on when it is old."""
-    path = f"leases/{uuid.uuid4().hex}.json"
-    began = clock.storage()
-    store.create(path, canonical_json({"kind": "snapshot", "created_at": iso(began)}).encode())
-
-    def check() -> None:
-        if clock.storage() - began > GRACE / 2:
-            raise SnapshotIncompleteError(
-                "Creating the snapshot took longer than half the vacuum's grace",
-                remedy="Create it again; nothing was pinned",
-            )
-
-    try:
-        yield check
-    finally:
-        store.delete(path)
 
 
 def _date(views: Mapping[str, View]) -> str:

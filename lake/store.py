@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from contracts.errors import SettingsError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space and run again; nothing half-written is visible",
@@ -36,6 +38,14 @@ _SIGNS = {
     "permission denied": errno.EACCES,
     "operation not permitted": errno.EPERM,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a listing says of an object: its bytes, and when the store last wrote it."""
+
+    size: int
+    modified: datetime
 
 
 class Store:
@@ -154,11 +164,23 @@ class Store:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return every object below ``prefix`` with its size in bytes."""
+        return {path: listed.size for path, listed in self.listing(prefix).items()}
+
+    def listing(self, prefix: str) -> dict[str, Listed]:
+        """Return every object below ``prefix`` with its size and the store's time of it.
+
+        Of what a local store has staged (``NAME#N``) some is among them and some is not:
+        ``leftovers`` finds it all.
+        """
         with storage_errors(f"list {self.uri_of(prefix)}"):
             if self.is_local and not (self.path / prefix).is_dir():
                 return {}
             batches = obstore.list(self._objects, prefix)
-            return {meta["path"]: int(meta["size"]) for batch in batches for meta in batch}
+            return {
+                meta["path"]: Listed(int(meta["size"]), meta["last_modified"])
+                for batch in batches
+                for meta in batch
+            }
 
     def delete(self, path: str) -> None:
         """Delete an object; none of that name is no error."""
