@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from contracts.errors import SettingsError, StoreUnavailableError
+from contracts.time import from_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -190,6 +191,54 @@ class Store:
             except FileNotFoundError:
                 return
 
+    def delete_unless_newer(self, path: str, modified: datetime) -> bool:
+        """Delete an object that was last written at ``modified``; tell whether that was done.
+
+        Files are named by content, so a writer may be storing the very file that somebody is
+        deleting. In a folder the file is first moved aside and then looked at, which is free
+        of races. A bucket is asked right before the request to delete.
+        """
+        with storage_errors(f"delete {self.uri_of(path)}"):
+            if self.is_local:
+                return self._delete_local(path, modified)
+            try:
+                if obstore.head(self._objects, path)["last_modified"] > modified:
+                    return False
+                obstore.delete(self._objects, path)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def _delete_local(self, path: str, modified: datetime) -> bool:
+        target = self.path / path
+        aside = target.with_name(f"{target.name}#{secrets.token_hex(4)}")
+        try:
+            target.rename(aside)
+        except FileNotFoundError:
+            return False
+        newer = _modified(aside.stat()) > modified
+        if newer:
+            with suppress(FileExistsError):
+                os.link(aside, target)
+        aside.unlink()
+        return not newer
+
+    def leftovers(self) -> dict[str, Listed]:
+        """Return what a local store staged (``NAME#N``) and did not finish, or is staging."""
+        if not self.is_local:
+            return {}
+        found = {}
+        with storage_errors(f"list {self.uri}"):
+            for folder, _, names in os.walk(self.path):
+                for name in names:
+                    if "#" in name:
+                        staged = Path(folder, name)
+                        with suppress(FileNotFoundError):
+                            told = staged.stat()
+                            path = staged.relative_to(self.path).as_posix()
+                            found[path] = Listed(told.st_size, _modified(told))
+        return found
+
     def sync(self, path: str) -> None:
         """Force a local file and its folder to disk, where the lake asks for that."""
         if not self._fsync:
@@ -200,6 +249,10 @@ class Store:
         finally:
             os.close(handle)
         self._sync_folder((self.path / path).parent)
+
+
+def _modified(told: os.stat_result) -> datetime:
+    return from_micros(told.st_mtime_ns // 1_000)
 
 
 @contextmanager
