@@ -22,7 +22,7 @@ from contracts.errors import (
     RequestError,
     SnapshotIncompleteError,
 )
-from contracts.tables import RUNS, TABLES
+from contracts.tables import DELETIONS, RUNS, TABLES
 from contracts.time import iso
 from lake.knowledge import newest_knowledge
 from lake.leases import GRACE, lease
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lake.store import Store
     from lake.tables import View
 
-MEMBERS = tuple(name for name in TABLES if name != RUNS.name)
+MEMBERS = tuple(name for name in TABLES if name not in (DELETIONS.name, RUNS.name))
 _THREADS = 8
 _HASH_DIGITS = (8, 12, 16, 64)
 

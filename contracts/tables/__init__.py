@@ -8,6 +8,7 @@ from contracts.errors import UnknownTableError
 from contracts.names import suggest
 from contracts.tables.audits import AUDITS
 from contracts.tables.bars import BAR_REVISIONS, BARS
+from contracts.tables.deletions import DELETIONS
 from contracts.tables.instruments import INSTRUMENTS
 from contracts.tables.ledger import LEDGER, State
 from contracts.tables.quarantine import QUARANTINE
@@ -21,6 +22,7 @@ __all__ = [
     "AUDITS",
     "BARS",
     "BAR_REVISIONS",
+    "DELETIONS",
     "INSTRUMENTS",
     "LEDGER",
     "QUARANTINE",
@@ -34,7 +36,17 @@ __all__ = [
 # In the order of the path: writers commit in this order, readers resolve versions in reverse.
 TABLES: dict[str, TableSpec] = {
     spec.name: spec
-    for spec in (RESPONSES, QUARANTINE, AUDITS, INSTRUMENTS, BAR_REVISIONS, BARS, LEDGER, RUNS)
+    for spec in (
+        RESPONSES,
+        QUARANTINE,
+        AUDITS,
+        INSTRUMENTS,
+        BAR_REVISIONS,
+        BARS,
+        LEDGER,
+        DELETIONS,
+        RUNS,
+    )
 }
 
 
