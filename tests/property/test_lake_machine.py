@@ -1,0 +1,198 @@
+"""Whatever is done to a lake in whatever order, and whatever fails, its promises hold.
+
+Each rule works on a real lake and on a dictionary. A rule may be disturbed: by faults drawn
+from a seed, or by the death of the process before its n-th storage operation. Then the lake
+is opened again and the rule is run once more without disturbance: the outcome must be the one
+of a run without faults. After every rule the heads show what the dictionary says, now and as
+known before, and every pinned snapshot shows what it showed when it was made.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from faulty_store import Crash, FaultPlan, faults
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from kernel_support import GENERATED, Kernel, seal_early
+from machine_support import (
+    NAMES,
+    Model,
+    assert_is,
+    frozen,
+    readable,
+    refused_frame,
+    rows_of,
+)
+
+from contracts.errors import StorageError
+from lake.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# `make soak` and the nightly run go further than CI.
+EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "12"))
+STEPS = int(os.environ.get("TIDEMARK_MACHINE_STEPS", "14"))
+MOST_SNAPSHOTS = 4
+
+SPANS = st.builds(
+    lambda first, size: range(first, first + size), st.integers(0, 40), st.integers(1, 8)
+)
+CLOSES = st.sampled_from([100.0, 101.5, 250.0])
+PLANS = st.one_of(
+    st.none(),
+    st.builds(FaultPlan, st.integers(0, 2**32), rate=st.sampled_from([0.05, 0.2])),
+    st.builds(FaultPlan, st.integers(0, 2**32), crash_at=st.integers(1, 12)),
+)
+
+
+class LakeMachine(RuleBasedStateMachine):
+    """One lake, its model, and what each snapshot showed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        seal_early(self.patch, 20, fan_in=3, series=6)
+
+    @initialize(target=None)
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="tidemark-machine-")
+        self.root = Path(self.folder.name) / "lake"
+        self.kernel = Kernel(self.root)
+        self.model = Model()
+        self.pinned: dict[str, list[object]] = {}
+        self.release = 0
+
+    def teardown(self) -> None:
+        self.patch.undo()
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+    def restart(self) -> None:
+        """Open the lake as a new process does."""
+        self.kernel = Kernel(self.root, known=self.kernel.clock.known())
+
+    def disturbed(self, plan: FaultPlan | None, act: Callable[[], object]) -> object:
+        """Do something under a plan of faults; where it fails, start again and do it well."""
+        if plan is None:
+            return act()
+        told = FaultPlan(plan.seed, plan.rate, plan.crash_at)
+        try:
+            with faults(told):
+                return act()
+        except (StorageError, Crash) as error:
+            note(f"plan seed={plan.seed} rate={plan.rate} crash_at={plan.crash_at}: {told.told}")
+            note(f"failed with {type(error).__name__}: {error}")
+        self.restart()
+        assert readable(self.kernel)
+        self.check_pins()
+        return act()
+
+    # What writers do -----------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), minutes=SPANS, close=CLOSES, plan=PLANS)
+    def ingest(self, name, minutes, close, plan) -> None:
+        rows = rows_of(name, minutes, close)
+        known = self.kernel.step(minutes=1)
+
+        def act() -> None:
+            self.kernel.publish(rows)
+            self.kernel.observe(minutes.start, minutes.stop, instrument=name)
+
+        self.disturbed(plan, act)
+        self.model.publish(rows, known)
+        self.model.present |= {(name, minute) for minute in minutes}
+
+    @precondition(lambda self: self.model.versions)
+    @rule(data=st.data(), close=CLOSES, plan=PLANS)
+    def revise(self, data, close, plan) -> None:
+        keys = sorted(self.model.versions)
+        chosen = data.draw(st.lists(st.sampled_from(keys), min_size=1, max_size=6, unique=True))
+        rows = [row for name, at in chosen for row in rows_of(name, range(at, at + 1), close)]
+        known = self.kernel.step(minutes=1)
+        self.disturbed(plan, lambda: self.kernel.publish(rows))
+        self.model.publish(rows, known)
+
+    @precondition(lambda self: self.model.versions)
+    @rule()
+    def ingest_again(self) -> None:
+        """What is stored already makes no commit."""
+        self.kernel.step(minutes=1)
+        before = self.kernel.versions()
+        for name in NAMES:
+            held = {key[1]: told for key, told in self.model.at(None).items() if key[0] == name}
+            rows = [
+                row
+                for at, (_, close) in held.items()
+                for row in rows_of(name, range(at, at + 1), close - at / 8)
+            ]
+            if rows:
+                assert self.kernel.publish(rows).new == 0
+                for minute in held:
+                    if (name, minute) in self.model.present:
+                        self.kernel.observe(minute, minute + 1, instrument=name)
+        assert self.kernel.versions() == before
+
+    @rule(minutes=st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True), plan=PLANS)
+    def quarantine(self, minutes, plan) -> None:
+        frame = refused_frame(minutes, self.kernel.step(minutes=1))
+        self.disturbed(plan, lambda: self.kernel.quarantine(frame))
+        self.model.refused |= set(minutes)
+
+    # What readers and keepers do ---------------------------------------------------------
+
+    @precondition(lambda self: self.model.versions and len(self.pinned) < MOST_SNAPSHOTS)
+    @rule(plan=PLANS)
+    def snapshot(self, plan) -> None:
+        manifest = self.disturbed(plan, self.kernel.snapshot)
+        shown = frozen(self.kernel.lake(snapshot=manifest.snapshot_id))
+        if manifest.snapshot_id in self.pinned:
+            assert shown == self.pinned[manifest.snapshot_id]
+        self.pinned[manifest.snapshot_id] = shown
+
+    @rule()
+    def restarted(self) -> None:
+        self.restart()
+
+    @rule()
+    def upgraded(self) -> None:
+        """Another release of the code goes on with the same lake."""
+        self.release += 1
+        self.patch.setattr("lake.snapshots.code_version", lambda told=self.release: f"9.{told}")
+        self.restart()
+
+    # What holds after every step -----------------------------------------------------
+
+    @invariant()
+    def the_heads_are_what_the_model_says(self) -> None:
+        if hasattr(self, "model"):
+            assert_is(self.kernel, self.model)
+
+    @invariant()
+    def check_pins(self) -> None:
+        if not hasattr(self, "pinned"):
+            return
+        for snapshot_id, shown in self.pinned.items():
+            lk = self.kernel.lake(snapshot=snapshot_id, verify=True)
+            assert frozen(lk) == shown, snapshot_id
+            assert verify(self.kernel.store, lk.manifest, level="quick").files
+
+
+LakeMachine.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    phases=GENERATED,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+
+
+class TestLakeMachine(LakeMachine.TestCase):
+    """The machine as a test; its seeds are drawn by Hypothesis and printed on a failure."""
