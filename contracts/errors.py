@@ -12,6 +12,7 @@
     │   ├── UnknownTimeframeError     no such timeframe                   HTTP 404
     │   ├── UnknownStreamError        nothing was ever asked of it here   HTTP 404
     │   ├── UnknownTableError         no such table                       HTTP 404
+    │   ├── TableNotPinnedError       the snapshot does not pin it        HTTP 404
     │   ├── UnknownSnapshotError      no such snapshot                    HTTP 404
     │   ├── AmbiguousSnapshotError    an abbreviation of several ids
     │   ├── SnapshotInUseError        a lock names it                     HTTP 409
@@ -150,6 +151,13 @@ class UnknownTableError(RequestError):
     """No table of that name."""
 
     code = "request.unknown_table"
+    http_status = 404
+
+
+class TableNotPinnedError(RequestError):
+    """The snapshot does not pin this table, so it cannot say which rows it has."""
+
+    code = "request.table_not_pinned"
     http_status = 404
 
 

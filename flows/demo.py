@@ -94,7 +94,7 @@ def _look(stage: Stage) -> None:
 
 def _pin(stage: Stage) -> tuple[str, pl.DataFrame]:
     stage.heading("4. Pin everything to one snapshot_id")
-    printed = stage.lake("snapshot", "create", "--label", "before the revision", "--format", "json")
+    printed = stage.lake("snapshot", "create", "--label", "before-revision", "--format", "json")
     pinned = str(json.loads(printed)["snapshot_id"])
     stage.lake(*_LOOK, "--snapshot", pinned)
     return pinned, stage.open(pinned).scan("silver.bars").collect()

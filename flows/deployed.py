@@ -200,7 +200,7 @@ async def snapshot(*, root: str | None = None, label: str | None = None) -> str:
 
     Args:
         root: The lake; null is what LAKE_ROOT says.
-        label: A note that stands beside the snapshot.
+        label: A label that moves to the snapshot.
     """
     return await _snapshot(root=root, label=label)
 
@@ -209,7 +209,7 @@ async def snapshot(*, root: str | None = None, label: str | None = None) -> str:
 async def _snapshot(*, root: str | None, label: str | None) -> str:
     work = await _work(root, None)
     manifest = await run_snapshot(work, label=label)
-    text = await asyncio.to_thread(snapshot_text, manifest)
+    text = await asyncio.to_thread(snapshot_text, manifest, label)
     await acreate_markdown_artifact(text, key="snapshot", description=manifest.snapshot_id)
     return manifest.snapshot_id
 

@@ -40,17 +40,16 @@ def failure_text(work: Work, error: TidemarkError, *, attempt: int) -> str:
     return "\n".join([*lines, "", str(error), "", "What was stored before stays."])
 
 
-def snapshot_text(manifest: Manifest) -> str:
+def snapshot_text(manifest: Manifest, label: str | None = None) -> str:
     """Return what a snapshot pins."""
     rows = [
         (name, told["version"], f"{told['rows']:,}", len(told["files"]))
         for name, told in sorted(manifest.tables.items())
     ]
-    label = manifest.beside.get("label") or "none"
     lines = [
         f"# {manifest.snapshot_id}",
         "",
-        f"Label: {label}. Lake: {manifest.beside['lake_id']}.",
+        f"Label: {label or 'none'}. Lake: {manifest.beside['lake_id']}.",
     ]
     return "\n".join([*lines, "", *_table(["table", "version", "rows", "files"], rows)])
 

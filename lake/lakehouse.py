@@ -11,8 +11,10 @@ from contracts.names import InstrumentId, Timeframe, Venue
 from contracts.spec import Time, time_lit
 from contracts.tables import INSTRUMENTS, LEDGER, table
 from contracts.time import Clock, Span, SystemClock, parse_time
+from lake.labels import labels_by_snapshot, resolve_snapshot
 from lake.ledger import STREAM, fold, read_observations, runs, tiling
-from lake.manifest import load_manifest, snapshot_ids
+from lake.manifest import load_manifest
+from lake.pinlog import pin_states
 from lake.reader import BarsQuery, read_bar_history, read_bars
 from lake.root import read_lake
 from lake.scan import scan_files
@@ -195,17 +197,28 @@ class Lake:
     def snapshots(self) -> pl.DataFrame:
         """Return the lake's snapshots, oldest first.
 
-        Shape: snapshot_id, created_at, label, tables, files, rows, size_bytes.
+        Shape: snapshot_id, created_at, pin (``pinned``, ``unpin_requested`` or ``unpinned``),
+        labels, note (the label that an older Tidemark wrote beside the content), tables,
+        files, rows, size_bytes.
         """
-        manifests = [load_manifest(self._store, each) for each in snapshot_ids(self._store)]
-        rows = [_summary(manifest) for manifest in manifests]
+        labels = labels_by_snapshot(self._store)
+        rows = [
+            {
+                "pin": state.value,
+                "labels": labels.get(name, []),
+                **_summary(load_manifest(self._store, name)),
+            }
+            for name, state in pin_states(self._store).items()
+        ]
         return pl.DataFrame(rows, schema=_SUMMARY).sort("created_at", "snapshot_id")
 
 
 _SUMMARY = {
     "snapshot_id": pl.String(),
     "created_at": Time,
-    "label": pl.String(),
+    "pin": pl.String(),
+    "labels": pl.List(pl.String()),
+    "note": pl.String(),
     "tables": pl.Int64(),
     "files": pl.Int64(),
     "rows": pl.Int64(),
@@ -218,7 +231,7 @@ def _summary(manifest: Manifest) -> dict[str, object]:
     return {
         "snapshot_id": manifest.snapshot_id,
         "created_at": parse_time(manifest.beside["created_at"]),
-        "label": manifest.beside.get("label"),
+        "note": manifest.beside.get("label"),
         "tables": len(manifest.tables),
         "files": len(files),
         "rows": sum(told["rows"] for told in files),
@@ -238,7 +251,8 @@ def open_lake(
 
     Args:
         root: A folder, or ``s3://bucket/prefix``.
-        snapshot: A snapshot_id to pin every read to; the heads when None.
+        snapshot: What to pin every read to: a snapshot_id, the unique beginning of one, or a
+            label; the heads when None.
         verify: With a snapshot: hash each file before it is read.
         storage_options: Object-store options in the spelling of delta-rs.
         clock: For tests and replays; the machine's when None.
@@ -248,6 +262,7 @@ def open_lake(
         RequestError: ``verify`` without a snapshot.
         LakeFormatError: It was written by a newer Tidemark.
         UnknownSnapshotError: No such snapshot.
+        AmbiguousSnapshotError: The beginning of several ids.
         ChecksumError: The snapshot's manifest is not what was written.
     """
     store = Store(root, options=storage_options)
@@ -259,7 +274,7 @@ def open_lake(
                 remedy="Pass snapshot=, or leave verify out",
             )
         return Lake(store, Tables(store, clock or SystemClock()), manifest=None)
-    manifest = load_manifest(store, snapshot)
+    manifest = resolve_snapshot(store, snapshot)
     return Lake(store, Pinned(store, manifest, verify=verify), manifest=manifest)
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from contracts.errors import ChecksumError, LakeFormatError, UnknownSnapshotError
+from contracts.errors import (
+    ChecksumError,
+    LakeFormatError,
+    TableNotPinnedError,
+    UnknownSnapshotError,
+)
 from contracts.names import suggest
 from contracts.response import canonical_json
 from contracts.tables import TABLES, table
@@ -23,8 +29,14 @@ if TYPE_CHECKING:
 
     from lake.store import Store
 
-FORMAT = 1
+# A manifest that leaves tables out on purpose has format 2, so that a Tidemark which would
+# take them for empty refuses it; any other has format 1.
+FORMAT = 2
+_WHOLE, _PARTIAL = 1, 2
 FOLDER = "snapshots"
+# What the lake says of its own runs and clean-ups is no part of the data.
+NO_MEMBERS = frozenset({"ops.runs", "ops.deletions"})
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,8 @@ class Manifest:
     Attributes:
         snapshot_id: ``date-hash`` of the content.
         content: What the id is a hash of: tables with version, schema, rows, key range,
-            files and logical hash; contract and code versions; ledger and audit summary.
+            files and logical hash; contract and code versions; ledger and audit summary;
+            ``members`` where only some tables were to be pinned.
         beside: What stands outside the hash: created_at, created_by, lake_id, origin.
     """
 
@@ -48,17 +61,34 @@ class Manifest:
         return self.content["tables"]  # type: ignore[no-any-return]
 
     def view(self, name: str) -> View:
-        """Return a table as it is pinned; one the snapshot lacks has no rows."""
+        """Return a table as it is pinned; one that did not exist then has no rows.
+
+        Raises:
+            UnknownTableError: No such table.
+            TableNotPinnedError: The snapshot was not to pin this table.
+        """
         spec = table(name)
         pinned = self.tables.get(name)
         if pinned is None:
+            self._check_member(name)
             return View(spec, -1, ())
         return View(spec, pinned["version"], tuple(_entry(name, told) for told in pinned["files"]))
+
+    def _check_member(self, name: str) -> None:
+        members = self.content.get("members")
+        if name in NO_MEMBERS or (members is not None and name not in members):
+            told = ", ".join(self.tables)
+            raise TableNotPinnedError(
+                f"Snapshot {self.snapshot_id} does not pin {name}",
+                remedy=f"Read it at the heads, or at a snapshot that pins it; this has {told}",
+                snapshot_id=self.snapshot_id,
+                table=name,
+            )
 
     def to_json(self) -> bytes:
         """Return the manifest as it is stored."""
         whole = {
-            "format": FORMAT,
+            "format": _format_of(self.content),
             "snapshot_id": self.snapshot_id,
             "content": self.content,
             **self.beside,
@@ -90,31 +120,57 @@ def load_manifest(store: Store, snapshot_id: str) -> Manifest:
         ChecksumError: The manifest is not the one that the id was given for.
         LakeFormatError: It was written by a newer Tidemark.
     """
-    content = None
-    if snapshot_id and "/" not in snapshot_id and ".." not in snapshot_id:
-        content = store.get(manifest_path(snapshot_id))
-    if content is None:
+    found = find_manifest(store, snapshot_id)
+    if found is None:
         raise UnknownSnapshotError(
             f"There is no snapshot {snapshot_id!r} in {store.uri}",
             remedy=suggest(snapshot_id, snapshot_ids(store)[::-1]),
             snapshot_id=snapshot_id,
         )
+    return found
+
+
+def find_manifest(store: Store, snapshot_id: str) -> Manifest | None:
+    """Return a snapshot's manifest, or None where there is none of that id.
+
+    Raises:
+        ChecksumError: The manifest is not the one that the id was given for.
+        LakeFormatError: It was written by a newer Tidemark.
+    """
+    content = None
+    if _NAME.fullmatch(snapshot_id):
+        content = store.get(manifest_path(snapshot_id))
+    return None if content is None else read_manifest(store, snapshot_id, content)
+
+
+def read_manifest(store: Store, snapshot_id: str, content: bytes) -> Manifest:
+    """Return the manifest that the bytes of its object are, as ``find_manifest`` does."""
     try:
         told = json.loads(content)
+        _check_format(snapshot_id, told["format"])
         beside = {key: told[key] for key in told if key not in ("format", "snapshot_id", "content")}
         manifest = Manifest(told["snapshot_id"], told["content"], beside)
         claimed = manifest.snapshot_id.rpartition("-")[2]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _tampered(store, snapshot_id) from None
-    if told.get("format", 0) > FORMAT:
-        raise LakeFormatError(
-            f"Snapshot {snapshot_id} has format {told['format']}; this Tidemark knows {FORMAT}",
-            remedy="Upgrade Tidemark",
-        )
     honest = bool(claimed) and content_hash(manifest.content).startswith(claimed)
-    if manifest.snapshot_id != snapshot_id or not honest:
+    in_place = manifest.snapshot_id == snapshot_id and told["format"] == _format_of(told["content"])
+    if not (honest and in_place):
         raise _tampered(store, snapshot_id)
     return manifest
+
+
+def _format_of(content: Mapping[str, Any]) -> int:
+    return _PARTIAL if "members" in content else _WHOLE
+
+
+def _check_format(snapshot_id: str, told: int) -> None:
+    if told > FORMAT:
+        raise LakeFormatError(
+            f"Snapshot {snapshot_id} has format {told}; this Tidemark knows {FORMAT}",
+            remedy="Upgrade Tidemark",
+            snapshot_id=snapshot_id,
+        )
 
 
 def _tampered(store: Store, snapshot_id: str) -> ChecksumError:

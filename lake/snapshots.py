@@ -9,7 +9,6 @@ dropped.
 
 from __future__ import annotations
 
-import getpass
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -18,48 +17,66 @@ import polars as pl
 
 from contracts.errors import (
     ChecksumError,
+    CommitConflictError,
     InvariantError,
     RequestError,
     SnapshotIncompleteError,
 )
-from contracts.tables import DELETIONS, RUNS, TABLES
+from contracts.tables import TABLES, table
 from contracts.time import iso
 from lake.knowledge import newest_knowledge
+from lake.labels import check_label, set_label
 from lake.leases import GRACE, lease
 from lake.ledger import fold, read_observations
-from lake.manifest import Manifest, content_hash, load_manifest, manifest_path, snapshot_ids
+from lake.manifest import (
+    NO_MEMBERS,
+    Manifest,
+    content_hash,
+    load_manifest,
+    manifest_path,
+    snapshot_ids,
+)
 from lake.parts import entry_json, read_row_hash
+from lake.pinlog import PinState, add_event, is_pinned, pin_state
 from lake.root import read_lake
 from lake.rowhash import combine
 from lake.scan import scan_files
+from lake.who import user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lake.sources import Tables
     from lake.store import Store
     from lake.tables import View
 
-MEMBERS = tuple(name for name in TABLES if name not in (DELETIONS.name, RUNS.name))
+MEMBERS = tuple(name for name in TABLES if name not in NO_MEMBERS)
 _THREADS = 8
 _HASH_DIGITS = (8, 12, 16, 64)
 
 
-def create_snapshot(tables: Tables, *, label: str | None = None) -> Manifest:
+def create_snapshot(
+    tables: Tables, *, label: str | None = None, members: Sequence[str] | None = None
+) -> Manifest:
     """Pin the current state of all tables; the same state gives the same snapshot.
 
     Args:
         tables: The lake's tables.
-        label: A note that stands beside the content.
+        label: A label that moves to the snapshot, be it new or not.
+        members: The only tables to pin; all when None.
 
     Raises:
-        RequestError: The lake holds nothing yet.
+        RequestError: The lake holds nothing yet, or a wrong label or member.
+        UnknownTableError: A member is no table.
         SnapshotIncompleteError: A file that a log names is not there.
     """
     store, clock = tables.store, tables.clock
     info = read_lake(store)
+    if label is not None:
+        check_label(label)
+    names = _checked_members(members)
     with lease(store, clock, "snapshot", GRACE) as check_lease:
-        views = {name: view for name, view in tables.views(MEMBERS).items() if view.version >= 0}
+        views = {name: view for name, view in tables.views(names).items() if view.version >= 0}
         if not any(view.files for view in views.values()):
             raise RequestError(
                 f"The lake at {store.uri} holds nothing yet",
@@ -67,18 +84,45 @@ def create_snapshot(tables: Tables, *, label: str | None = None) -> Manifest:
             )
         _check_files(store, views)
         content = _content(store, views)
+        if names != MEMBERS:
+            content["members"] = sorted(names)
         beside = {
             "created_at": iso(clock.storage()),
-            "created_by": _user(),
+            "created_by": user_name(),
             "lake_id": info.lake_id,
             "origin": info.origin,
-            "label": label,
             "engines": {name: version(name) for name in ("polars", "deltalake")},
         }
         check_lease()
         manifest = _put(store, content, _date(views), beside)
+        _keep(tables, manifest.snapshot_id)
         _check_files(store, views)
-        return manifest
+    if label is not None:
+        set_label(store, clock, label, manifest.snapshot_id)
+    return manifest
+
+
+def _checked_members(members: Sequence[str] | None) -> tuple[str, ...]:
+    if members is None:
+        return MEMBERS
+    asked = {table(name).name for name in members}
+    outside = sorted(asked & NO_MEMBERS)
+    if outside or not asked:
+        why = f"{outside[0]} is no part of the data" if outside else "No table was named"
+        raise RequestError(why, remedy=f"Choose among {', '.join(MEMBERS)}")
+    return tuple(name for name in MEMBERS if name in asked)
+
+
+def _keep(tables: Tables, snapshot_id: str) -> None:
+    """Pin a snapshot again that was there before and given up meanwhile."""
+    store = tables.store
+    if pin_state(store, snapshot_id) is PinState.PINNED:
+        return
+    try:
+        add_event(store, tables.clock, snapshot_id, PinState.PINNED, why="created again")
+    except CommitConflictError:
+        if not is_pinned(store, snapshot_id):
+            raise
 
 
 def _put(
@@ -223,10 +267,3 @@ def code_version() -> str:
         return version("tidemark")
     except PackageNotFoundError:
         return "0"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from contracts.errors import StorageError, TableNotPinnedError
 from contracts.tables import TABLES, table
 from lake.tables import Table, View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from contracts.spec import TableSpec
     from contracts.time import Clock
     from lake.manifest import Manifest
     from lake.parts import FileEntry
@@ -82,8 +84,18 @@ class Pinned:
         self._trusted: set[str] = set()
 
     def views(self, names: Sequence[str]) -> dict[str, View]:
-        """Return the tables as the manifest pins them; one it lacks has no rows."""
-        return {name: self.manifest.view(name) for name in names}
+        """Return the tables as the manifest pins them.
+
+        One that did not exist then has no rows. One that was not to be pinned raises
+        ``TableNotPinnedError`` as soon as a read needs it, not before.
+        """
+        return {name: self._view(name) for name in names}
+
+    def _view(self, name: str) -> View:
+        try:
+            return self.manifest.view(name)
+        except TableNotPinnedError as error:
+            return cast(View, _NotPinned(table(name), error))
 
     def trust(self, view: View, files: Sequence[FileEntry]) -> None:
         """Check existence and size of the files, and their SHA-256 when verifying.
@@ -92,10 +104,25 @@ class Pinned:
             SnapshotIncompleteError: A file is missing.
             ChecksumError: A file is not what was pinned.
         """
+        from lake.pinlog import explained
         from lake.verify import check_file
 
         for entry in files:
             path = f"{view.spec.path}/{entry.path}"
             if path not in self._trusted:
-                check_file(self.store, path, entry, hashed=self._verify)
+                try:
+                    check_file(self.store, path, entry, hashed=self._verify)
+                except StorageError as fault:
+                    raise explained(self.store, self.manifest.snapshot_id, fault) from None
                 self._trusted.add(path)
+
+
+class _NotPinned:
+    """A view of which nobody may know anything but whose it is."""
+
+    def __init__(self, spec: TableSpec, error: TableNotPinnedError) -> None:
+        self.spec = spec
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error

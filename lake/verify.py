@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.errors import ChecksumError, SnapshotIncompleteError, StorageError
+from lake.pinlog import explained
 from lake.rowhash import combine, frame_hash
 from lake.scan import read_files
 
@@ -97,7 +98,7 @@ def verify(
     if level == "deep" and not faults:
         faults += _deep(store, manifest)
     if faults:
-        raise _summed_up(manifest.snapshot_id, faults)
+        raise explained(store, manifest.snapshot_id, _summed_up(manifest.snapshot_id, faults))
     size = sum(entry.size for _, entry in work)
     return Verified(manifest.snapshot_id, level, len(work), size)
 

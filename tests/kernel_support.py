@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -145,10 +146,10 @@ def audits_of(names: Sequence[str], *, known: datetime = KNOWN) -> pl.DataFrame:
 
 
 class Kernel:
-    """A lake in a folder whose known clock a test moves."""
+    """A lake in a folder or a bucket, whose known clock a test moves."""
 
-    def __init__(self, root: Path, *, known: datetime = KNOWN, origin: str = "live") -> None:
-        self.root = root
+    def __init__(self, root: Path | str, *, known: datetime = KNOWN, origin: str = "live") -> None:
+        self.root: Any = root
         self.clock = SteppedClock(known)
         self.store = Store(root, fsync=False)
         init_lake(self.store, origin=origin)
@@ -196,8 +197,10 @@ class Kernel:
     def audit(self, frame: pl.DataFrame) -> Appended:
         return append_missing(self.tables[AUDITS.name], frame, app="audits/binance")
 
-    def snapshot(self, *, label: str | None = None) -> Manifest:
-        return create_snapshot(self.tables, label=label)
+    def snapshot(
+        self, *, label: str | None = None, members: Sequence[str] | None = None
+    ) -> Manifest:
+        return create_snapshot(self.tables, label=label, members=members)
 
     def step(self, **duration: float) -> datetime:
         """Move the known clock and return its time."""
@@ -225,9 +228,9 @@ class Kernel:
         """Return one commit of a table's Delta log."""
         return self.root / spec.path / "_delta_log" / f"{version:020d}.json"
 
-    def copy(self, root: Path) -> Kernel:
+    def copy(self, root: Path | str) -> Kernel:
         """Return the lake's copy at another root, with a clock of its own."""
-        shutil.copytree(self.root, root)
+        copy_lake(self.root, root)
         return Kernel(root, known=self.clock.known())
 
 
@@ -239,6 +242,16 @@ ALL = (
     BARS.name,
     LEDGER.name,
 )
+
+
+def copy_lake(source: Path | str, target: Path | str) -> None:
+    """Copy a lake, object by object where one of both is a bucket."""
+    origin, copy = Store(source), Store(target, fsync=False)
+    if origin.is_local and copy.is_local:
+        shutil.copytree(origin.path, copy.path)
+        return
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda path: copy.put(path, origin.get(path) or b""), origin.sizes("")))
 
 
 def content(kernel: Kernel) -> Mapping[str, Any]:

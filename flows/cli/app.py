@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
-from flows.cli import demo, ingest, pins, read, replay, schema
+from flows.cli import demo, ingest, pin_changes, pins, read, replay, schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,10 @@ _PINS: dict[str, Callable[..., int]] = {
     "create": pins.create,
     "list": pins.list_snapshots,
     "show": pins.show,
+    "label": pins.label,
     "verify": pins.verify,
+    "pin": pin_changes.pin,
+    "unpin": pin_changes.unpin,
 }
 
 

@@ -1,4 +1,4 @@
-"""``lake snapshot``: pin, list, show, verify.
+"""``lake snapshot``: create, list, show, label, verify.
 
 Annotations are read when the program runs, so this module does without the future import.
 Options that commands share are documented in ``flows.cli.options``.
@@ -6,24 +6,34 @@ Options that commands share are documented in ``flows.cli.options``.
 # ruff: noqa: D417
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 from contracts.errors import RequestError
-from flows.cli.options import COMMON, OUTPUT, Common, Output
+from contracts.time import iso
+from flows.cli.options import COMMON, OUTPUT, Common, Many, Output
 from flows.cli.say import complain, say
 
 if TYPE_CHECKING:
     from contracts.errors import StorageError
     from lake.manifest import Manifest
+    from lake.store import Store
 
 
-def create(*, label: str | None = None, output: Output = OUTPUT, common: Common = COMMON) -> int:
+def create(
+    *,
+    label: str | None = None,
+    tables: Annotated[list[str] | None, Many] = None,
+    output: Output = OUTPUT,
+    common: Common = COMMON,
+) -> int:
     """Pin the state of all tables to one snapshot_id; the same state gives the same id.
 
-    Try: ``lake snapshot create --label "before the paper" --format json``
+    Try: ``lake snapshot create --label paper --format json``
 
     Args:
-        label: A note that stands beside the snapshot.
+        label: A label that moves to the snapshot, such as paper: it can be read by that name.
+        tables: Pin only these tables, such as silver.bars,ops.ledger.
     """
     from contracts.time import SystemClock
     from flows.cli.output import emit_record
@@ -34,9 +44,18 @@ def create(*, label: str | None = None, output: Output = OUTPUT, common: Common 
 
     store = Store(common.root)
     read_lake(store)
-    manifest = create_snapshot(Tables(store, SystemClock()), label=label)
-    emit_record(_summary(manifest), output)
+    manifest = create_snapshot(
+        Tables(store, SystemClock()), label=label, members=table_names(tables)
+    )
+    emit_record(summary(store, manifest), output)
     return 0
+
+
+def table_names(told: list[str] | None) -> list[str] | None:
+    """Return the tables that an option names, be they apart or joined by commas."""
+    if told is None:
+        return None
+    return [name.strip() for each in told for name in each.split(",") if name.strip()]
 
 
 def list_snapshots(*, output: Output = OUTPUT, common: Common = COMMON) -> int:
@@ -51,18 +70,47 @@ def list_snapshots(*, output: Output = OUTPUT, common: Common = COMMON) -> int:
     return 0
 
 
-def show(snapshot_id: str, /, *, output: Output = OUTPUT, common: Common = COMMON) -> int:
-    """Print what a snapshot pins: tables with versions, rows and hashes, ledger, audits.
+def label(name: str, snapshot: str, /, *, output: Output = OUTPUT, common: Common = COMMON) -> int:
+    """Let a label stand for a snapshot; the label moves, the snapshot stays.
+
+    Try: ``lake snapshot label paper 2026-03-24-3f9ac2d1``
+
+    Args:
+        name: The label: up to 64 of a-z 0-9 . _ - and no id.
+        snapshot: An id, the beginning of one, or another label.
+    """
+    from contracts.time import SystemClock
+    from flows.cli.output import emit_record
+    from lake.labels import set_label
+
+    store, manifest = found(common, snapshot)
+    set_to = set_label(store, SystemClock(), name, manifest.snapshot_id)
+    emit_record(asdict(set_to), output)
+    return 0
+
+
+def show(snapshot: str, /, *, output: Output = OUTPUT, common: Common = COMMON) -> int:
+    """Print what a snapshot pins, its labels, and all that was done to its pin.
+
+    Tables come with version, rows and hash; then the ledger, audits and quarantine in sums.
 
     Try: ``lake snapshot show 2026-03-24-3f9ac2d1``
 
     Args:
-        snapshot_id: Which snapshot.
+        snapshot: An id, the beginning of one, or a label.
     """
     from flows.cli.output import emit_record
+    from lake.locks import holders
+    from lake.pinlog import pin_events
 
-    manifest = _manifest(common, snapshot_id)
-    record: dict[str, Any] = _summary(manifest)
+    store, manifest = found(common, snapshot)
+    record: dict[str, Any] = summary(store, manifest)
+    record["members"] = manifest.content.get("members", "all")
+    record["pin_events"] = [
+        {"event": each.event, "by": each.by, "at": iso(each.at), "why": each.why}
+        for each in pin_events(store, manifest.snapshot_id)
+    ]
+    record["locks"] = [str(lock) for lock in holders(store, manifest.snapshot_id)]
     for name, pinned in manifest.tables.items():
         keep = ("version", "rows", "key_range", "logical_hash")
         told = {key: pinned[key] for key in keep}
@@ -73,7 +121,7 @@ def show(snapshot_id: str, /, *, output: Output = OUTPUT, common: Common = COMMO
 
 
 def verify(
-    snapshot_id: str | None = None,
+    snapshot: str | None = None,
     /,
     *,
     quick: bool = False,
@@ -81,12 +129,12 @@ def verify(
     output: Output = OUTPUT,
     common: Common = COMMON,
 ) -> int:
-    """Check that every file of a snapshot, or of all of them, is what was pinned.
+    """Check that every file of a snapshot, or of all that are pinned, is what was pinned.
 
     Try: ``lake snapshot verify --quick``
 
     Args:
-        snapshot_id: Which snapshot; all when left out.
+        snapshot: An id, the beginning of one, or a label; all that are pinned when left out.
         quick: Check existence and size only, hash nothing.
         deep: Hash every file, and hash the rows of each table as well.
     """
@@ -95,8 +143,8 @@ def verify(
     if quick and deep:
         raise RequestError("--quick and --deep exclude one another", remedy="Choose one of them")
     level = "quick" if quick else "deep" if deep else "full"
-    if snapshot_id is not None:
-        row, fault = _checked(common, snapshot_id, level)
+    if snapshot is not None:
+        row, fault = _checked(common, snapshot, level)
         emit_record(row, output)
         faults = [] if fault is None else [fault]
     else:
@@ -112,33 +160,47 @@ def _verify_all(common: Common, level: str, output: Output) -> "list[StorageErro
     import polars as pl
 
     from flows.cli.output import emit
-    from lake.manifest import snapshot_ids
+    from lake.pinlog import pin_states
     from lake.root import read_lake
     from lake.store import Store
 
     store = Store(common.root)
     read_lake(store)
-    found = [_checked(common, each, level) for each in snapshot_ids(store)]
-    if not found:
+    rows, faults = [], []
+    for name, state in pin_states(store).items():
+        row, fault = _checked(common, name, level) if state.keeps else (_given_up(name), None)
+        rows.append(row)
+        faults += [] if fault is None else [fault]
+    if not rows:
         raise RequestError(
             f"The lake at {store.uri} has no snapshots",
             remedy="Make one with `lake snapshot create`",
         )
-    emit(pl.DataFrame([row for row, _ in found], infer_schema_length=None), output)
-    return [fault for _, fault in found if fault is not None]
+    emit(pl.DataFrame(rows, infer_schema_length=None), output)
+    return faults
+
+
+def _given_up(snapshot_id: str) -> dict[str, Any]:
+    return {
+        "snapshot_id": snapshot_id,
+        "level": "none",
+        "files": None,
+        "size_bytes": None,
+        "verdict": "unpinned",
+    }
 
 
 def _checked(
-    common: Common, snapshot_id: str, level: str
+    common: Common, snapshot: str, level: str
 ) -> "tuple[dict[str, Any], StorageError | None]":
     from contracts.errors import StorageError
-    from lake.store import Store
     from lake.verify import verify as check
 
-    row: dict[str, Any] = {"snapshot_id": snapshot_id, "level": level}
+    row: dict[str, Any] = {"snapshot_id": snapshot, "level": level}
     try:
-        manifest = _manifest(common, snapshot_id)
-        held = check(Store(common.root), manifest, level=level, on_progress=_tell)
+        store, manifest = found(common, snapshot)
+        row["snapshot_id"] = manifest.snapshot_id
+        held = check(store, manifest, level=level, on_progress=_tell)
     except StorageError as fault:
         row |= {"files": None, "size_bytes": None, "verdict": fault.code}
         return row, fault
@@ -151,22 +213,30 @@ def _tell(done: int, total: int) -> None:
         sys.stderr.write(f"\rverify: {done}/{total} files" + ("\n" if done == total else ""))
 
 
-def _manifest(common: Common, snapshot_id: str) -> "Manifest":
-    from lake.manifest import load_manifest
+def found(common: Common, snapshot: str) -> "tuple[Store, Manifest]":
+    """Return the store and the snapshot that a text names in it."""
+    from lake.labels import resolve_snapshot
     from lake.root import read_lake
     from lake.store import Store
 
     store = Store(common.root)
     read_lake(store)
-    return load_manifest(store, snapshot_id)
+    return store, resolve_snapshot(store, snapshot)
 
 
-def _summary(manifest: "Manifest") -> dict[str, Any]:
+def summary(store: "Store", manifest: "Manifest") -> dict[str, Any]:
+    """Return what a snapshot is, in a few words."""
+    from lake.labels import labels_by_snapshot
+    from lake.pinlog import pin_state
+
     files = [told for pinned in manifest.tables.values() for told in pinned["files"]]
     return {
         "snapshot_id": manifest.snapshot_id,
         "created_at": manifest.beside["created_at"],
-        "label": manifest.beside.get("label"),
+        "created_by": manifest.beside["created_by"],
+        "pin": pin_state(store, manifest.snapshot_id).value,
+        "labels": labels_by_snapshot(store).get(manifest.snapshot_id, []),
+        "note": manifest.beside.get("label"),
         "origin": manifest.beside.get("origin"),
         "tables": len(manifest.tables),
         "files": len(files),

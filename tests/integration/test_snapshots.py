@@ -101,9 +101,11 @@ def test_a_pinned_read_needs_no_delta_log(kernel, tmp_path):
 
 def test_a_manifest_says_what_it_pins(kernel):
     manifest = kernel.snapshot(label="first")
+    assert kernel.snapshot(label="again").snapshot_id == manifest.snapshot_id
     told = json.loads((kernel.root / f"snapshots/{manifest.snapshot_id}.json").read_text())
     assert told["snapshot_id"].startswith("2026-04-01-")
-    assert told["label"] == "first"
+    assert told["format"] == 1
+    assert not {"label", "members"} & {*told, *told["content"]}
     assert told["origin"] == "live"
     assert RUNS.name not in told["content"]["tables"]
     bars = told["content"]["tables"][BARS.name]
@@ -180,6 +182,8 @@ TAMPERED = {
     "a file's hash": edited(
         lambda told: told["content"]["tables"][BARS.name]["files"][0].update(path="part-0.parquet")
     ),
+    "its format": edited(lambda told: told.update(format=2)),
+    "no format": edited(lambda told: told.pop("format")),
     "its id": edited(lambda told: told.update(snapshot_id="2026-04-01-00000000")),
     "no content": edited(lambda told: told.pop("content")),
     "a list": lambda path: path.write_text("[]"),
@@ -216,7 +220,7 @@ def test_a_manifest_of_another_snapshot_is_refused(kernel):
 
 def test_a_newer_manifest_is_refused_as_newer(kernel):
     manifest = kernel.snapshot()
-    edited(lambda told: told.update(format=2))(
+    edited(lambda told: told.update(format=3, content=None))(
         kernel.root / f"snapshots/{manifest.snapshot_id}.json"
     )
     with pytest.raises(LakeFormatError, match="Upgrade"):
