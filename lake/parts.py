@@ -1,8 +1,9 @@
 """Data files: how a frame becomes a Parquet file, and what is said of the file.
 
-A file is named ``part-<sha256 of its bytes>.parquet`` below its partition's folder and
-carries the additive row hash of its rows in its footer. ``FileEntry`` is what a Delta log
-or a manifest says of a file: enough to decide whether to read it.
+A file is named ``part-<sha256 of its bytes>-<row hash>.parquet`` below its partition's folder;
+the additive row hash of its rows stands in its footer too. So a Delta log alone tells what a
+file must hold, and a snapshot need not read one. ``FileEntry`` is what a Delta log or a manifest
+says of a file: enough to decide whether to read it.
 """
 
 from __future__ import annotations
@@ -58,8 +59,17 @@ class FileEntry:
 
     @property
     def sha256(self) -> str:
-        """The hash that the file's name claims."""
-        return self.path.rpartition("part-")[2].removesuffix(".parquet")
+        """The hash of its bytes that the file's name claims."""
+        return self._claims[0]
+
+    @property
+    def row_hash(self) -> str | None:
+        """The row hash that the file's name claims; None where it claims none."""
+        return self._claims[2] or None
+
+    @property
+    def _claims(self) -> tuple[str, str, str]:
+        return self.path.rpartition("part-")[2].removesuffix(".parquet").partition("-")
 
     def may_hold(self, column: str, low: Any, high: Any) -> bool:
         """Tell whether values of ``column`` in ``[low, high]`` may stand in the file."""
@@ -87,6 +97,7 @@ def write_part(store: Store, spec: TableSpec, frame: pl.DataFrame) -> Part:
     """
     partition = partition_of(spec, frame)
     data = frame.select(spec.file_schema.names())
+    row_hash = frame_hash(frame, bulky=spec.bulky_columns)
     buffer = io.BytesIO()
     data.write_parquet(
         buffer,
@@ -95,14 +106,14 @@ def write_part(store: Store, spec: TableSpec, frame: pl.DataFrame) -> Part:
         statistics=True,
         compression_level=spec.compression_level,
         metadata={
-            ROW_HASH_KEY: frame_hash(frame, bulky=spec.bulky_columns),
+            ROW_HASH_KEY: row_hash,
             SPEC_VERSION_KEY: f"{spec.name}/{spec.version}",
         },
     )
     content = buffer.getbuffer()
     sha256 = hashlib.sha256(content).hexdigest()
     folder = "".join(f"{name}={value}/" for name, value in partition.items())
-    path = f"{folder}part-{sha256}.parquet"
+    path = f"{folder}part-{sha256}-{row_hash}.parquet"
     store.put(f"{spec.path}/{path}", content)
     low, high, nulls = _bounds(spec, data)
     entry = FileEntry(path, len(content), frame.height, partition, low, high)

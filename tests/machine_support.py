@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 from kernel_support import BTC, ETH, MINUTE, START, US, Kernel, Row, quarantine_of
 
 from contracts.errors import BeforeFirstKnowledgeError, StorageError, UnknownStreamError
-from contracts.tables import QUARANTINE
+from contracts.tables import DELETIONS, QUARANTINE, TABLES
+from lake.compact import closed_partitions, compact_partition
+from lake.manifest import load_manifest
+from lake.pins import confirm_unpin, is_pinned, pinned_ids, request_unpin
+from lake.vacuum import Rules, sweep
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lake.lakehouse import Lake
+    from lake.tables import Table
 
 NAMES = (BTC, ETH)
 Key = tuple[str, int]
@@ -151,4 +156,60 @@ def readable(kernel: Kernel) -> bool:
     return True
 
 
-LATER = timedelta(minutes=7)
+def standing(kernel: Kernel) -> list[Table]:
+    """Return the tables that have been created."""
+    every = (kernel.tables[name] for name in TABLES)
+    return [table for table in every if table.head().version >= 0]
+
+
+def compact_all(kernel: Kernel) -> None:
+    """Compact all partitions, as if their year, month and day were over."""
+    for table in standing(kernel):
+        for files in closed_partitions(table.head(), kernel.clock.known() + NEXT_YEAR):
+            compact_partition(table, files[0].partition)
+
+
+def vacuum_all(kernel: Kernel, *, grace: timedelta = timedelta(0)) -> None:
+    """Delete what nothing reaches; a lease of a process that died is dead."""
+    rules = Rules(grace, lease_grace=timedelta(0))
+    sweep(kernel.tables, rules, run_id="machine")
+
+
+def unpin(kernel: Kernel, snapshot_id: str) -> None:
+    """Take both steps to give a snapshot up; once more does no harm."""
+    manifest = load_manifest(kernel.store, snapshot_id)
+    if is_pinned(kernel.store, snapshot_id):
+        asked = request_unpin(kernel.tables, manifest, why="the machine says so", by="machine")
+        confirm_unpin(kernel.tables, manifest, token=asked.token, by="machine")
+
+
+def data_files(kernel: Kernel) -> set[str]:
+    """Return the data files that stand, but for the audit trail's own.
+
+    Each vacuum adds to the trail, and so leaves a file of it for the next one.
+    """
+    return {
+        path
+        for table in standing(kernel)
+        if table.spec.name != DELETIONS.name
+        for path in kernel.store.sizes(table.spec.path)
+        if "/_delta_log/" not in path and path.endswith(".parquet")
+    }
+
+
+def reachable(kernel: Kernel) -> set[str]:
+    """Return the data files that the heads and the pinned snapshots name."""
+    named = {
+        f"{table.spec.path}/{entry.path}"
+        for table in standing(kernel)
+        if table.spec.name != DELETIONS.name
+        for entry in table.head().files
+    }
+    for snapshot_id in pinned_ids(kernel.store):
+        manifest = load_manifest(kernel.store, snapshot_id)
+        for pinned in manifest.tables.values():
+            named |= {f"{pinned['path']}/{told['path']}" for told in pinned["files"]}
+    return named
+
+
+NEXT_YEAR = timedelta(days=400)

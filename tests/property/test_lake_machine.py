@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from faulty_store import Crash, FaultPlan, faults
+from faulty_store import KINDS, Crash, FaultPlan, faults
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -24,13 +25,20 @@ from machine_support import (
     NAMES,
     Model,
     assert_is,
+    compact_all,
+    data_files,
     frozen,
+    reachable,
     readable,
     refused_frame,
     rows_of,
+    standing,
+    unpin,
+    vacuum_all,
 )
 
-from contracts.errors import StorageError
+from contracts.errors import SnapshotIncompleteError, StorageError
+from lake.rowhash import combine
 from lake.verify import verify
 
 if TYPE_CHECKING:
@@ -67,6 +75,7 @@ class LakeMachine(RuleBasedStateMachine):
         self.kernel = Kernel(self.root)
         self.model = Model()
         self.pinned: dict[str, list[object]] = {}
+        self.given_up: dict[str, list[object]] = {}
         self.release = 0
 
     def teardown(self) -> None:
@@ -78,11 +87,21 @@ class LakeMachine(RuleBasedStateMachine):
         """Open the lake as a new process does."""
         self.kernel = Kernel(self.root, known=self.kernel.clock.known())
 
-    def disturbed(self, plan: FaultPlan | None, act: Callable[[], object]) -> object:
+    def hashes(self) -> dict[str, str]:
+        """Return the logical hash of every table."""
+        return {
+            table.spec.name: combine(entry.row_hash for entry in table.head().files)
+            for table in standing(self.kernel)
+        }
+
+    def disturbed(
+        self, plan: FaultPlan | None, act: Callable[[], object], *, fresh: bool = False
+    ) -> object:
         """Do something under a plan of faults; where it fails, start again and do it well."""
         if plan is None:
             return act()
-        told = FaultPlan(plan.seed, plan.rate, plan.crash_at)
+        kinds = tuple(kind for kind in KINDS if not fresh or kind != "stale")
+        told = FaultPlan(plan.seed, plan.rate, plan.crash_at, kinds)
         try:
             with faults(told):
                 return act()
@@ -155,6 +174,56 @@ class LakeMachine(RuleBasedStateMachine):
         if manifest.snapshot_id in self.pinned:
             assert shown == self.pinned[manifest.snapshot_id]
         self.pinned[manifest.snapshot_id] = shown
+        self.given_up.pop(manifest.snapshot_id, None)
+
+    @rule(plan=PLANS)
+    def compact(self, plan) -> None:
+        """Compact everything, as if the year were over; nobody sees a difference."""
+        before = self.hashes()
+        self.disturbed(plan, lambda: compact_all(self.kernel))
+        assert self.hashes() == before
+        versions = self.kernel.versions()
+        compact_all(self.kernel)
+        assert self.kernel.versions() == versions
+
+    @rule(plan=PLANS)
+    def checkpoint(self, plan) -> None:
+        self.disturbed(plan, lambda: [table.checkpoint() for table in standing(self.kernel)])
+
+    @rule(plan=PLANS)
+    def vacuum(self, plan) -> None:
+        """Delete all that nothing reaches: exactly that is gone, and each object has its row.
+
+        With no grace a listing must not be stale; how long it may be is what the grace is for.
+        """
+        self.disturbed(plan, lambda: vacuum_all(self.kernel), fresh=True)
+        assert data_files(self.kernel) == reachable(self.kernel)
+
+    @rule(plan=PLANS)
+    def vacuum_with_grace(self, plan) -> None:
+        """What was written or removed within the grace stays, whatever a listing lacks."""
+        before = data_files(self.kernel)
+        self.disturbed(plan, lambda: vacuum_all(self.kernel, grace=timedelta(hours=1)))
+        assert data_files(self.kernel) >= before
+
+    @precondition(lambda self: self.pinned)
+    @rule(data=st.data(), plan=PLANS)
+    def unpin(self, data, plan) -> None:
+        """What is unpinned is no longer promised; it reads as before, or says what is gone."""
+        snapshot_id = data.draw(st.sampled_from(sorted(self.pinned)))
+        self.disturbed(plan, lambda: unpin(self.kernel, snapshot_id))
+        self.given_up[snapshot_id] = self.pinned.pop(snapshot_id)
+
+    @precondition(lambda self: self.given_up)
+    @rule(data=st.data())
+    def read_what_was_given_up(self, data) -> None:
+        snapshot_id = data.draw(st.sampled_from(sorted(self.given_up)))
+        gone = ""
+        try:
+            shown = frozen(self.kernel.lake(snapshot=snapshot_id, verify=True))
+        except SnapshotIncompleteError as error:
+            gone = str(error)
+        assert "unpinned" in gone if gone else shown == self.given_up[snapshot_id]
 
     @rule()
     def restarted(self) -> None:
