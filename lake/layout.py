@@ -54,6 +54,15 @@ def growing(spec: TableSpec, files: Iterable[FileEntry], name: str) -> list[File
     ]
 
 
+def by_series(spec: TableSpec, files: Iterable[FileEntry]) -> dict[str, list[FileEntry]]:
+    """Return files by the instrument they belong to, oldest first; shared ones under ``""``."""
+    groups: dict[str, list[FileEntry]] = {}
+    for entry in sorted(files, key=lambda entry: _age(spec, entry)):
+        name = str(entry.low[_SERIES]) if _is_series(spec, entry) else ""
+        groups.setdefault(name, []).append(entry)
+    return groups
+
+
 def mergeable(spec: TableSpec, files: Iterable[FileEntry]) -> list[FileEntry]:
     """Return the files of the smallest size class that holds a fan-in of them, if any.
 

@@ -20,7 +20,7 @@ from contracts.response import canonical_json
 from contracts.time import iso, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from contracts.time import Clock
@@ -52,16 +52,43 @@ class Lease:
         return now - newest < grace
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A lease that is held here; called, it refuses to go on once it is too old.
+
+    Attributes:
+        path: Below the lake's root.
+        kind: What the holder does.
+        grace: Age from which on others take the lease for dead.
+    """
+
+    path: str
+    kind: str
+    grace: timedelta
+    _clock: Clock
+    _began: datetime
+
+    def __call__(self) -> None:
+        """Check that the lease is no older than half the grace.
+
+        Raises:
+            SnapshotIncompleteError: It is.
+        """
+        if self._clock.storage() - self._began > self.grace / 2:
+            raise SnapshotIncompleteError(
+                f"The {self.kind} took longer than half the vacuum's grace of {self.grace}",
+                remedy="Run it again; nothing was pinned",
+            )
+
+
 @contextmanager
-def lease(
-    store: Store, clock: Clock, kind: str, grace: timedelta = GRACE
-) -> Iterator[Callable[[], None]]:
-    """Hold a lease; yield a check that refuses to go on once it is older than half the grace.
+def lease(store: Store, clock: Clock, kind: str, grace: timedelta = GRACE) -> Iterator[Holding]:
+    """Hold a lease; yield what checks, when called, that it is no older than half the grace.
 
     Args:
         store: The lake's store.
         clock: Its storage time dates the lease.
-        kind: What the holder does: ``snapshot``, ``import``, ``maintain``.
+        kind: What the holder does: ``snapshot``, ``import``, ``pin``, ``maintain``.
         grace: Age from which on others take the lease for dead.
 
     Raises:
@@ -71,15 +98,8 @@ def lease(
     began = clock.storage()
     store.create(path, canonical_json({"kind": kind, "created_at": iso(began)}).encode())
 
-    def check() -> None:
-        if clock.storage() - began > grace / 2:
-            raise SnapshotIncompleteError(
-                f"The {kind} took longer than half the vacuum's grace of {grace}",
-                remedy="Run it again; nothing was pinned",
-            )
-
     try:
-        yield check
+        yield Holding(path, kind, grace, clock, began)
     finally:
         store.delete(path)
 
@@ -92,6 +112,12 @@ def every_lease(store: Store) -> list[Lease]:
         if path.endswith(".json")
     ]
     return sorted((each for each in found if each is not None), key=lambda each: each.stored_at)
+
+
+def find_lease(store: Store, path: str) -> Lease | None:
+    """Return one lease as it stands, with the store's time of it."""
+    listed = store.listing(FOLDER).get(path)
+    return None if listed is None else _lease(store, path, listed.modified)
 
 
 def held(store: Store, clock: Clock, grace: timedelta = GRACE) -> list[Lease]:

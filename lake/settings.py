@@ -48,6 +48,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Number of bad rows below which a batch is published all the same.",
     )
+    vacuum_grace_hours: float = Field(
+        default=1.0,
+        ge=1,
+        description="Maintenance deletes no file that is younger, or was in use more recently.",
+    )
+    bronze_days: int | None = Field(
+        default=None,
+        ge=14,
+        description="Days for which the venues' answers are kept; for ever when unset.",
+    )
 
 
 def read_settings() -> Settings:

@@ -154,6 +154,45 @@ class Table:
                 raise self._unreadable(error) from error
             return self._view(older)
 
+    def checkpoint(self) -> int:
+        """Write a checkpoint of the newest version, and return that version.
+
+        Raises:
+            StoreUnavailableError: The store failed; the table is as it was.
+        """
+        with self._lock:
+            handle = self._fresh()
+            if handle is None:
+                return -1
+            try:
+                handle.create_checkpoint()
+            except (DeltaError, OSError) as error:
+                raise unavailable(f"write a checkpoint of {self.uri}", error) from error
+            return handle.version()
+
+    def properties(self) -> dict[str, str]:
+        """Return the table's properties; none where there is no table."""
+        with self._lock:
+            handle = self._fresh()
+            return {} if handle is None else dict(handle.metadata().configuration)
+
+    def mend_properties(self) -> None:
+        """Give the table the properties that every table of a lake is created with.
+
+        Raises:
+            StoreUnavailableError: The store failed; the table is as it was.
+        """
+        with self._lock:
+            handle = self._fresh()
+            if handle is None:
+                return
+            try:
+                handle.alter.set_table_properties(dict(TABLE_PROPERTIES))
+            except (DeltaError, OSError) as error:
+                raise unavailable(f"set the properties of {self.uri}", error) from error
+            finally:
+                self._handle = None
+
     def transact(self, app: str, plan: Callable[[View], Change | None]) -> Committed:
         """Commit what ``plan`` makes of the newest version, or nothing.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
-from flows.cli import demo, ingest, pin_changes, pins, read, replay, schema
+from flows.cli import demo, ingest, maintain, pin_changes, pins, read, replay, schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     read.scan,
     schema.schema,
     replay.replay,
+    maintain.maintain,
 )
 _PINS: dict[str, Callable[..., int]] = {
     "create": pins.create,

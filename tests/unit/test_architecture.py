@@ -101,3 +101,35 @@ _BUILTIN_ERRORS = {
     for name, value in vars(builtins).items()
     if isinstance(value, type) and issubclass(value, Exception)
 }
+
+
+DELETERS = {
+    "lake/vacuum.py": "the one wrapper that deletes data files",
+    "lake/store.py": "how an object is deleted",
+    "lake/store_folder.py": "how a file is deleted, and what it staged itself",
+    "lake/leases.py": "its own lease",
+    "lake/locks.py": "its own lock",
+    "lake/lockfile.py": "what it staged beside a strategy",
+    "lake/probe.py": "its own probes",
+    "flows/demo_stage.py": "the demo's own lake",
+}
+_DELETING = {"delete", "delete_unless_newer", "unlink", "rmtree", "rmdir", "delete_object"}
+_NEVER = {"vacuum", "cleanup_metadata", "delete_objects", "compact", "z_order", "repair", "restore"}
+
+
+def test_nothing_but_the_vacuum_deletes_what_is_not_its_own(sources):
+    found = {path for path, name in _called(sources) if name in _DELETING}
+    assert found <= set(DELETERS)
+    callers = {path for path, name in _called(sources) if name == "delete_unless_newer"}
+    assert callers == {"lake/vacuum.py", "lake/store.py"}
+
+
+def test_nothing_calls_deltas_own_destroyers(sources):
+    assert [(path, name) for path, name in _called(sources) if name in _NEVER] == []
+
+
+def _called(sources):
+    for path, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                yield path, node.func.attr
