@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
+    from lake.diff import Diff
     from lake.manifest import Manifest
     from lake.root import LakeInfo
 
@@ -211,6 +212,31 @@ class Lake:
             for name, state in pin_states(self._store).items()
         ]
         return pl.DataFrame(rows, schema=_SUMMARY).sort("created_at", "snapshot_id")
+
+    def diff(self, other: str, *, rows: bool = False, tables: Sequence[str] | None = None) -> Diff:
+        """Return what another snapshot says differently from the one that is read.
+
+        Args:
+            other: The new one: an id, the beginning of one, or a label.
+            rows: Return the rows as well, with old and new values.
+            tables: Only these tables; all that both pin when None.
+
+        Shape: see ``lake.diff.Diff``.
+
+        Raises:
+            RequestError: The heads are read, not a snapshot.
+            UnknownSnapshotError: No such snapshot.
+            TableNotPinnedError: One of ``tables`` is not pinned by both.
+        """
+        from lake.diff import diff_snapshots
+
+        if self._manifest is None:
+            raise RequestError(
+                "Only snapshots can be compared, and the heads are read",
+                remedy="Open the lake with snapshot=; pin the heads first, that costs little",
+            )
+        new = resolve_snapshot(self._store, other)
+        return diff_snapshots(self._store, self._manifest, new, rows=rows, tables=tables)
 
 
 _SUMMARY = {

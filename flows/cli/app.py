@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
-from flows.cli import demo, ingest, maintain, pin_changes, pins, read, replay, schema
+from flows.cli import demo, ingest, maintain, pin_changes, pins, read, replay, schema, snapshot_diff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ _PINS: dict[str, Callable[..., int]] = {
     "show": pins.show,
     "label": pins.label,
     "verify": pins.verify,
+    "diff": snapshot_diff.diff,
     "pin": pin_changes.pin,
     "unpin": pin_changes.unpin,
 }

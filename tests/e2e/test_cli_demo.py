@@ -110,7 +110,7 @@ def test_the_commands_are_those_that_the_project_promises():
     assert {name for name, _ in commands()} == {
         "demo", "init", "backfill", "update", "conform", "bars", "instruments", "ledger", "scan",
         "schema", "replay", "snapshot create", "snapshot list", "snapshot show", "snapshot verify",
-        "snapshot label", "snapshot pin", "snapshot unpin", "maintain",
+        "snapshot diff", "snapshot label", "snapshot pin", "snapshot unpin", "maintain",
     }  # fmt: skip
 
 

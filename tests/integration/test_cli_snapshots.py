@@ -124,3 +124,57 @@ def test_a_mistake_is_told_with_what_to_do(filled, words, code, remedy):
     assert exit_code == 2
     assert line.endswith(f"[{code}]")
     assert remedy in line
+
+
+@pytest.fixture(scope="module")
+def revised(filled, tmp_path_factory):
+    """A lake with a snapshot before and one after the venue revised a bar."""
+    root = tmp_path_factory.mktemp("revised") / "lake"
+    shutil.copytree(filled, root)
+    told(root, "snapshot", "create", "--label", "before")
+    again = ("--recheck", "--replay", "generated", "--replay-now", "2026-03-04T12:30Z")
+    printed(*BACKFILL[:-4], *again, "--root", root)
+    told(root, "snapshot", "create", "--label", "after")
+    return root
+
+
+def test_a_diff_counts_by_instrument_and_day_and_shows_rows_with_both_values(revised):
+    code, out, err = run(
+        "snapshot", "diff", "before", "after", "--format", "json", "--root", revised
+    )
+    counted = json.loads(out)
+    assert code == 0
+    bars = [row for row in counted if row["table"] == "silver.bars"]
+    assert {row["instrument_id"] for row in bars} == {BTC}
+    assert [row["day"] for row in bars] == ["2026-03-02", "2026-03-03", "2026-03-04"]
+    assert sum(row["added"] for row in bars) == lake_rows(revised, "after") - lake_rows(
+        revised, "before"
+    )
+    assert "added" in err
+    assert "bytes read" in err
+    words = ("snapshot", "diff", "before", "after", "--rows", "--tables", "silver.bars")
+    lines = told(revised, *words)
+    assert len(lines) == sum(row["added"] + row["revised"] + row["removed"] for row in bars)
+    assert {line["table"] for line in lines} == {"silver.bars"}
+    added = next(line for line in lines if line["change"] == "added")
+    assert added["old"] is None
+    assert json.loads(added["new"])["close"] > 0
+    assert json.loads(added["key"])["instrument_id"] == BTC
+    for form in ("csv", "table"):
+        assert BTC in printed(*words, "--format", form, "--root", revised)
+
+
+def lake_rows(root, name):
+    return told(root, "snapshot", "show", name)["silver.bars"]["rows"]
+
+
+def test_a_diff_of_nothing_and_of_some_tables_says_so(revised):
+    code, out, err = run(
+        "snapshot", "diff", "after", "after", "--format", "json", "--root", revised
+    )
+    assert (code, json.loads(out)) == (0, [])
+    assert "0 added, 0 revised, 0 removed; 0 files" in err
+    told(revised, "snapshot", "create", "--tables", "silver.bars", "--label", "bars")
+    code, _, err = run("snapshot", "diff", "before", "bars", "--root", revised)
+    assert code == 0
+    assert "not compared, for one of the two does not pin it: bronze.responses" in err
