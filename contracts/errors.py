@@ -16,6 +16,7 @@
     │   ├── UnknownSnapshotError      no such snapshot                    HTTP 404
     │   ├── AmbiguousSnapshotError    an abbreviation of several ids
     │   ├── SnapshotInUseError        a lock names it                     HTTP 409
+    │   ├── LockedRunError            bound to a lock, asked for other    HTTP 409
     │   ├── BeforeFirstKnowledgeError known_at precedes all knowledge
     │   └── TapeError                 a tape that cannot be replayed
     ├── SettingsError                 a setting is wrong                  exit 2
@@ -171,6 +172,13 @@ class SnapshotInUseError(RequestError):
     """A snapshot that a lock names cannot be given up; ``locks`` lists who holds it."""
 
     code = "request.snapshot_in_use"
+    http_status = 409
+
+
+class LockedRunError(RequestError):
+    """The run is bound to a lake.lock, and something else was to be opened."""
+
+    code = "request.locked_run"
     http_status = 409
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lake.diff import Diff
+    from lake.lockfile import Lock
     from lake.manifest import Manifest
     from lake.root import LakeInfo
 
@@ -34,10 +36,18 @@ if TYPE_CHECKING:
 class Lake:
     """A lake, read at its heads or at a snapshot. Built by ``lake.open``."""
 
-    def __init__(self, store: Store, source: Source, *, manifest: Manifest | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        *,
+        manifest: Manifest | None,
+        lock: Lock | None = None,
+    ) -> None:
         self._store = store
         self._source = source
         self._manifest = manifest
+        self._lock = lock
 
     @property
     def root(self) -> str:
@@ -58,6 +68,28 @@ class Lake:
     def manifest(self) -> Manifest | None:
         """The snapshot's manifest, or None at the heads."""
         return self._manifest
+
+    @property
+    def lock(self) -> Lock | None:
+        """The lake.lock that was opened, or None."""
+        return self._lock
+
+    def locked_bars(self, name: str | None = None, *, verify: bool = False) -> pl.LazyFrame:
+        """Return the bars of a query that the lock pins.
+
+        Args:
+            name: Which query; may be left out where the lock has one.
+            verify: Read the bars at once, and compare their hash with the locked one.
+
+        Shape: as ``bars``, with the locked columns.
+
+        Raises:
+            RequestError: No lock was opened, or it has no such query.
+            LockDriftError: The bars are not those that were locked.
+        """
+        from lake.locked import locked_bars
+
+        return locked_bars(self._source, self._lock, name, verify=verify)
 
     def bars(
         self,
@@ -91,7 +123,7 @@ class Lake:
         """
         return read_bars(
             self._source,
-            _query(
+            bars_query(
                 instruments,
                 timeframe=timeframe,
                 start=start,
@@ -116,7 +148,7 @@ class Lake:
         Shape: columns of silver.bars and ``known_to`` (null for what is known now), sorted
         by instrument_id, open_time and known_from.
         """
-        query = _query(instruments, timeframe=timeframe, start=start, end=end, columns=columns)
+        query = bars_query(instruments, timeframe=timeframe, start=start, end=end, columns=columns)
         return read_bar_history(self._source, query)
 
     def instruments(
@@ -213,7 +245,9 @@ class Lake:
         ]
         return pl.DataFrame(rows, schema=_SUMMARY).sort("created_at", "snapshot_id")
 
-    def diff(self, other: str, *, rows: bool = False, tables: Sequence[str] | None = None) -> Diff:
+    def diff(
+        self, other: str, *, rows: bool = False, tables: Sequence[str] | None = None
+    ) -> Diff:
         """Return what another snapshot says differently from the one that is read.
 
         Args:
@@ -266,31 +300,48 @@ def _summary(manifest: Manifest) -> dict[str, object]:
 
 
 def open_lake(
-    root: str | Path,
+    root: str | Path | None = None,
     *,
     snapshot: str | None = None,
+    lock: str | Path | None = None,
     verify: bool = False,
+    allow_engine_drift: bool = False,
     storage_options: Mapping[str, str] | None = None,
     clock: Clock | None = None,
 ) -> Lake:
     """Open a lake for reading.
 
     Args:
-        root: A folder, or ``s3://bucket/prefix``.
+        root: A folder, or ``s3://bucket/prefix``. With a lock, where the lock says if None.
         snapshot: What to pin every read to: a snapshot_id, the unique beginning of one, or a
             label; the heads when None.
+        lock: A lake.lock: its snapshot is opened, if nothing has drifted.
         verify: With a snapshot: hash each file before it is read.
+        allow_engine_drift: With a lock: let other versions of Tidemark, Polars, deltalake
+            or Python read than those that it names.
         storage_options: Object-store options in the spelling of delta-rs.
         clock: For tests and replays; the machine's when None.
 
     Raises:
         LakeNotFoundError: There is no lake at this root.
-        RequestError: ``verify`` without a snapshot.
+        RequestError: ``verify`` without a snapshot, no root, or a lock and another snapshot.
         LakeFormatError: It was written by a newer Tidemark.
         UnknownSnapshotError: No such snapshot.
         AmbiguousSnapshotError: The beginning of several ids.
-        ChecksumError: The snapshot's manifest is not what was written.
+        ChecksumError: The snapshot's manifest, or the lock, is not what was written.
+        LockDriftError: What the lock pins and what is there differ.
+        LockedRunError: The run is bound to a lock, and something else was asked.
     """
+    clock = clock or SystemClock()
+    if lock is not None or os.environ.get("LAKE_LOCK"):
+        from lake.locked import Asked, open_locked
+
+        asked = Asked(root, snapshot, lock, storage_options, allow_engine_drift)
+        found = open_locked(asked, clock)
+        pinned = Pinned(found.store, found.manifest, verify=verify)
+        return Lake(found.store, pinned, manifest=found.manifest, lock=found.lock)
+    if root is None:
+        raise RequestError("No lake was named", remedy="Pass its root, or lock=")
     store = Store(root, options=storage_options)
     read_lake(store)
     if snapshot is None:
@@ -299,7 +350,7 @@ def open_lake(
                 "Only a snapshot can be verified, and none is named",
                 remedy="Pass snapshot=, or leave verify out",
             )
-        return Lake(store, Tables(store, clock or SystemClock()), manifest=None)
+        return Lake(store, Tables(store, clock), manifest=None)
     manifest = resolve_snapshot(store, snapshot)
     return Lake(store, Pinned(store, manifest, verify=verify), manifest=manifest)
 
@@ -308,16 +359,22 @@ def _names(instruments: str | Sequence[str]) -> tuple[str, ...]:
     return (instruments,) if isinstance(instruments, str) else tuple(instruments)
 
 
-def _query(
+def bars_query(
     instruments: str | Sequence[str],
     *,
     timeframe: str,
-    start: str | date | datetime | None,
-    end: str | date | datetime | None,
-    columns: Sequence[str] | None,
+    start: str | date | datetime | None = None,
+    end: str | date | datetime | None = None,
+    columns: Sequence[str] | None = None,
     known_at: str | date | datetime | None = None,
     available_at: str | date | datetime | None = None,
 ) -> BarsQuery:
+    """Return a question for bars from what a caller says; the words of ``Lake.bars``.
+
+    Raises:
+        RequestError: It cannot be meant.
+    """
+
     def moment(value: str | date | datetime | None, name: str) -> datetime | None:
         return None if value is None else parse_time(value, name=name)
 

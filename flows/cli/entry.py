@@ -12,6 +12,7 @@ from cyclopts import CycloptsError
 
 from contracts.errors import RequestError, TidemarkError
 from flows.cli.app import build_app
+from flows.cli.run import split_script
 from flows.cli.say import complain, say
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(asked: list[str]) -> int:
     try:
-        done = build_app()(asked, exit_on_error=False, print_error=False)
+        done = build_app()(split_script(asked), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         command = " ".join(["lake", *(error.command_chain or ())])
         raise RequestError(

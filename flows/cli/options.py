@@ -30,6 +30,21 @@ class Common:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class Elsewhere:
+    """What a command takes that finds its lake in a lock."""
+
+    root: Annotated[str | None, Parameter(env_var="LAKE_ROOT")] = None
+    "The lake, or a copy of it; where the lock says when left out."
+
+    verbose: bool = False
+    "Log to stderr what happens in detail."
+
+    debug: Annotated[bool, Parameter(env_var="LAKE_DEBUG")] = False
+    "Show the traceback of an error."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class Output:
     """How data is printed."""
 
@@ -56,6 +71,7 @@ class Replaying:
 
 
 COMMON = Common()
+ELSEWHERE = Elsewhere()
 OUTPUT = Output()
 REPLAYING = Replaying()
 
