@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
-from flows.cli import demo, ingest, maintain, pin_changes, pins, read, replay, schema, snapshot_diff
-
+from flows.cli import (
+    demo,
+    ingest,
+    lock,
+    maintain,
+    pin_changes,
+    pins,
+    read,
+    replay,
+    run,
+    schema,
+    snapshot_diff,
+)
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,6 +45,8 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     schema.schema,
     replay.replay,
     maintain.maintain,
+    lock.lock,
+    run.run,
 )
 _PINS: dict[str, Callable[..., int]] = {
     "create": pins.create,

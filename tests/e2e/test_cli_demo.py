@@ -109,7 +109,8 @@ def commands():
 def test_the_commands_are_those_that_the_project_promises():
     assert {name for name, _ in commands()} == {
         "demo", "init", "backfill", "update", "conform", "bars", "instruments", "ledger", "scan",
-        "schema", "replay", "snapshot create", "snapshot list", "snapshot show", "snapshot verify",
+        "schema", "replay", "lock", "run",
+        "snapshot create", "snapshot list", "snapshot show", "snapshot verify",
         "snapshot diff", "snapshot label", "snapshot pin", "snapshot unpin", "maintain",
     }  # fmt: skip
 
