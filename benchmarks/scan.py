@@ -172,8 +172,10 @@ def _known(reads: Reads) -> None:
         return pl.scan_parquet(file).collect()
 
     against = "the floor is one file of the rows that were known"
+    held = lake.open(reads.root, clock=reads.clock)
     subjects: list[tuple[str, float, Callable[[], pl.DataFrame]]] = [
         ("known_at", 2.5, lambda: reads.read(year, known_at=before)),
+        ("known_at, held open", 2.5, lambda: reads.read(year, held, known_at=before)),
         ("snapshot, known_at", 2.5, lambda: reads.read(year, known_at=before, snapshot=pinned)),
         ("snapshot", 1.5, lambda: reads.read(year, snapshot=pinned)),
     ]
