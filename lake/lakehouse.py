@@ -19,7 +19,7 @@ from lake.pinlog import pin_states
 from lake.reader import BarsQuery, read_bar_history, read_bars
 from lake.root import read_lake
 from lake.scan import scan_files
-from lake.sources import Pinned, Source, Tables
+from lake.sources import NoHeads, Pinned, Source, Tables
 from lake.store import Store
 
 if TYPE_CHECKING:
@@ -343,13 +343,15 @@ def open_lake(
     if root is None:
         raise RequestError("No lake was named", remedy="Pass its root, or lock=")
     store = Store(root, options=storage_options)
-    read_lake(store)
+    info = read_lake(store)
     if snapshot is None:
         if verify:
             raise RequestError(
                 "Only a snapshot can be verified, and none is named",
                 remedy="Pass snapshot=, or leave verify out",
             )
+        if info.holds is not None:
+            return Lake(store, NoHeads(store), manifest=None)
         return Lake(store, Tables(store, clock), manifest=None)
     manifest = resolve_snapshot(store, snapshot)
     return Lake(store, Pinned(store, manifest, verify=verify), manifest=manifest)

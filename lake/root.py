@@ -7,7 +7,12 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from contracts.errors import LakeFormatError, LakeNotFoundError, LakeOriginError
+from contracts.errors import (
+    LakeFormatError,
+    LakeNotFoundError,
+    LakeOriginError,
+    SettingsError,
+)
 from contracts.response import canonical_json
 
 if TYPE_CHECKING:
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LIVE = "live"
+SNAPSHOTS = "snapshots"
 _NAME = "lake.json"
 
 
@@ -26,11 +32,13 @@ class LakeInfo:
         format_version: Layout of the lake; raised when older code could misread it.
         lake_id: Identity of the lake, random.
         origin: ``live``, or ``replay:<sha256>`` of the tape that feeds it.
+        holds: ``snapshots`` for an export, which has no newest state; None for a lake.
     """
 
     format_version: int
     lake_id: str
     origin: str
+    holds: str | None = None
 
 
 def init_lake(store: Store, *, origin: str) -> LakeInfo:
@@ -38,10 +46,16 @@ def init_lake(store: Store, *, origin: str) -> LakeInfo:
 
     Raises:
         LakeOriginError: It is a lake of another origin.
+        SettingsError: It is an export of snapshots.
     """
     info = LakeInfo(FORMAT, uuid.uuid4().hex, origin)
-    store.create(_NAME, canonical_json(asdict(info)).encode())
+    _write(store, info)
     found = read_lake(store)
+    if found.holds is not None:
+        raise SettingsError(
+            f"{store.uri} holds exported snapshots only, and nothing is written to it",
+            remedy="Use another --root",
+        )
     if found.origin != origin:
         raise LakeOriginError(
             f"The lake at {store.uri} holds data of origin {found.origin}, not {origin}",
@@ -50,6 +64,16 @@ def init_lake(store: Store, *, origin: str) -> LakeInfo:
             asked=origin,
         )
     return found
+
+
+def init_export(store: Store, info: LakeInfo) -> None:
+    """Make ``store`` a place for snapshots of a lake, unless it is one already."""
+    _write(store, LakeInfo(FORMAT, info.lake_id, info.origin, holds=SNAPSHOTS))
+
+
+def _write(store: Store, info: LakeInfo) -> None:
+    told = {name: value for name, value in asdict(info).items() if value is not None}
+    store.create(_NAME, canonical_json(told).encode())
 
 
 def read_lake(store: Store) -> LakeInfo:
@@ -69,7 +93,8 @@ def read_lake(store: Store) -> LakeInfo:
     try:
         told = json.loads(content)
         version = int(told["format_version"])
-        info = LakeInfo(version, str(told["lake_id"]), str(told["origin"]))
+        lake_id, origin = str(told["lake_id"]), str(told["origin"])
+        info = LakeInfo(version, lake_id, origin, told.get("holds"))
     except (ValueError, KeyError, TypeError) as error:
         raise LakeFormatError(
             f"{store.uri_of(_NAME)} is not readable",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from contracts.errors import StorageError, TableNotPinnedError
+from contracts.errors import RequestError, StorageError, TableNotPinnedError
 from contracts.tables import TABLES, table
 from lake.tables import Table, View
 
@@ -66,6 +66,27 @@ class Tables:
         if self.store.is_local:
             for entry in files:
                 check_file(self.store, f"{view.spec.path}/{entry.path}", entry, hashed=False)
+
+
+class NoHeads:
+    """The heads of an export: there are none, and whoever wants to read them is told."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def views(self, names: Sequence[str]) -> dict[str, View]:
+        """Refuse.
+
+        Raises:
+            RequestError: Always.
+        """
+        raise RequestError(
+            f"{self.store.uri} holds exported snapshots only, and no newest state",
+            remedy="Name one with snapshot=, or --snapshot; `lake snapshot list` shows them",
+        )
+
+    def trust(self, view: View, files: Sequence[FileEntry]) -> None:
+        """Do nothing: there are no files."""
 
 
 class Pinned:

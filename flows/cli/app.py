@@ -19,8 +19,10 @@ from flows.cli import (
     replay,
     run,
     schema,
+    snapshot_copy,
     snapshot_diff,
 )
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,6 +57,8 @@ _PINS: dict[str, Callable[..., int]] = {
     "label": pins.label,
     "verify": pins.verify,
     "diff": snapshot_diff.diff,
+    "export": snapshot_copy.export,
+    "import": snapshot_copy.import_,
     "pin": pin_changes.pin,
     "unpin": pin_changes.unpin,
 }

@@ -111,7 +111,8 @@ def test_the_commands_are_those_that_the_project_promises():
         "demo", "init", "backfill", "update", "conform", "bars", "instruments", "ledger", "scan",
         "schema", "replay", "lock", "run",
         "snapshot create", "snapshot list", "snapshot show", "snapshot verify",
-        "snapshot diff", "snapshot label", "snapshot pin", "snapshot unpin", "maintain",
+        "snapshot diff", "snapshot export", "snapshot import", "snapshot label",
+        "snapshot pin", "snapshot unpin", "maintain",
     }  # fmt: skip
 
 

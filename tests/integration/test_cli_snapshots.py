@@ -178,3 +178,27 @@ def test_a_diff_of_nothing_and_of_some_tables_says_so(revised):
     code, _, err = run("snapshot", "diff", "before", "bars", "--root", revised)
     assert code == 0
     assert "not compared, for one of the two does not pin it: bronze.responses" in err
+
+
+def test_a_snapshot_goes_out_and_comes_back_by_command(root, tmp_path):
+    name = told(root, "snapshot", "create", "--label", "paper")["snapshot_id"]
+    out = tmp_path / "out"
+    done = told(root, "snapshot", "export", "paper", out)
+    assert (done["snapshot_id"], done["destination"]) == (name, str(out))
+    assert done["copied"] == done["files"] > 0
+    assert told(root, "snapshot", "export", name, out)["copied"] == 0
+    assert told(out, "snapshot", "list")[0]["labels"] == []
+    assert told(out, "snapshot", "verify", "--deep")[0]["verdict"] == "holds"
+    words = ("bars", BTC, "--timeframe", "1h", "--format", "csv", "--snapshot", name)
+    assert printed(*words, "--root", out) == printed(*words, "--root", root)
+    code, line = refused(out, "bars", BTC, "--timeframe", "1h")
+    assert (code, line.endswith("[request]")) == (2, True)
+    code, line = refused(out, "update", *LATER[1:])
+    assert code == 2
+    (row,) = told(tmp_path / "back", "snapshot", "import", out)
+    assert (row["snapshot_id"], row["pin"]) == (name, "pinned")
+    assert printed(*words, "--root", tmp_path / "back") == printed(*words, "--root", root)
+    code, line = refused(root, "snapshot", "import", tmp_path / "nowhere")
+    assert (code, line.endswith("[settings.lake_not_found]")) == (2, True)
+    code, line = refused(root, "snapshot", "export", "paper", root)
+    assert (code, line.endswith("[request]")) == (2, True)
