@@ -32,24 +32,30 @@ class LakeInfo:
         format_version: Layout of the lake; raised when older code could misread it.
         lake_id: Identity of the lake, random.
         origin: ``live``, or ``replay:<sha256>`` of the tape that feeds it.
+        probed: In a bucket: what the probe asked before the first write; see ``lake.probe``.
         holds: ``snapshots`` for an export, which has no newest state; None for a lake.
     """
 
     format_version: int
     lake_id: str
     origin: str
+    probed: str | None = None
     holds: str | None = None
 
 
 def init_lake(store: Store, *, origin: str) -> LakeInfo:
     """Make ``store`` a lake of that origin, unless it is one already.
 
+    A bucket is probed before the first write: it must not lose commits.
+
     Raises:
         LakeOriginError: It is a lake of another origin.
         SettingsError: It is an export of snapshots.
+        UnsafeStoreError: The bucket does not keep conditional writes apart.
     """
-    info = LakeInfo(FORMAT, uuid.uuid4().hex, origin)
-    _write(store, info)
+    if store.is_local or store.get(_NAME) is None:
+        info = LakeInfo(FORMAT, uuid.uuid4().hex, origin, _probed(store))
+        _write(store, info)
     found = read_lake(store)
     if found.holds is not None:
         raise SettingsError(
@@ -64,6 +70,14 @@ def init_lake(store: Store, *, origin: str) -> LakeInfo:
             asked=origin,
         )
     return found
+
+
+def _probed(store: Store) -> str | None:
+    if store.is_local:
+        return None
+    from lake.probe import SHORT, probe
+
+    return str(probe(store, sizes=SHORT))
 
 
 def init_export(store: Store, info: LakeInfo) -> None:
@@ -93,8 +107,9 @@ def read_lake(store: Store) -> LakeInfo:
     try:
         told = json.loads(content)
         version = int(told["format_version"])
+        probed = told.get("probed")
         lake_id, origin = str(told["lake_id"]), str(told["origin"])
-        info = LakeInfo(version, lake_id, origin, told.get("holds"))
+        info = LakeInfo(version, lake_id, origin, probed, told.get("holds"))
     except (ValueError, KeyError, TypeError) as error:
         raise LakeFormatError(
             f"{store.uri_of(_NAME)} is not readable",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.store import unavailable
+from lake.store import raise_store_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ def scan_files(store: Store, spec: TableSpec, files: Iterable[FileEntry]) -> pl.
             schema=spec.file_schema,
             glob=False,
             hive_partitioning=False,
-            storage_options=store.options or None,
+            storage_options=store.scan_options or None,
         )
         .with_columns(
             pl.lit(value, spec.by_name[name].dtype).alias(name)
@@ -78,4 +78,4 @@ def collect_files(
     except (OSError, pl.exceptions.ComputeError) as error:
         for entry in files:
             check_file(store, f"{spec.path}/{entry.path}", entry, hashed=True)
-        raise unavailable(f"read {store.uri_of(spec.path)}", error) from error
+        raise_store_error(f"read {store.uri_of(spec.path)}", error)

@@ -6,47 +6,32 @@ go through ``lake.tables``. Paths are relative to the lake's root and use ``/``.
 
 from __future__ import annotations
 
-import errno
-import os
 import secrets
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from contracts.errors import SettingsError, StoreUnavailableError
-from contracts.time import from_micros
+from lake.store_errors import is_missing_bucket, is_refusal, raise_store_error, store_error
+from lake.store_folder import Folder, Listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-_REMEDIES = {
-    errno.ENOSPC: "Free some space and run again; nothing half-written is visible",
-    errno.EDQUOT: "Raise the quota and run again; nothing half-written is visible",
-    errno.EROFS: "Mount it writable, or read with a lake that is elsewhere",
-    errno.EACCES: "Give this user the right to write there",
-    errno.EPERM: "Give this user the right to write there",
-}
-_SIGNS = {
-    "no space left": errno.ENOSPC,
-    "quota exceeded": errno.EDQUOT,
-    "read-only file system": errno.EROFS,
-    "permission denied": errno.EACCES,
-    "operation not permitted": errno.EPERM,
-}
+    from lake.store_options import BucketOptions
 
+__all__ = ["Listed", "Store", "raise_store_error", "storage_errors"]
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What a listing says of an object: its bytes, and when the store last wrote it."""
-
-    size: int
-    modified: datetime
+_WRITER = "tidemark-writer"
+_CREATES = 3
+_ONE_PUT = 32 << 20
+_PART = 16 << 20
 
 
 class Store:
@@ -58,8 +43,13 @@ class Store:
             ``AWS_ENDPOINT_URL``; the environment is read where they are silent.
         fsync: Whether local files are forced to disk before they count as written.
 
+    A bucket is first reached by the first operation, which raises ``CredentialsError``
+    where there are no credentials, ``LakeNotFoundError`` where there is no such bucket and
+    ``StoreUnavailableError`` where nobody answers within seconds.
+
     Raises:
-        SettingsError: The root holds a character that partition paths cannot live with.
+        SettingsError: The root holds a character that partition paths cannot live with, or
+            is of a kind that is not supported.
     """
 
     def __init__(
@@ -67,26 +57,51 @@ class Store:
     ) -> None:
         text = str(root)
         self.is_local = "://" not in text or text.startswith("file://")
-        self.options = dict(options or {})
-        self._fsync = fsync and self.is_local
+        self._given = dict(options or {})
         if self.is_local:
             self.path = Path(text.removeprefix("file://")).expanduser().absolute()
             self.uri = str(self.path)
+            self._folder = Folder(self.path, fsync=fsync)
         else:
             self.uri = text.rstrip("/")
+            if not self.uri.startswith("s3://"):
+                raise SettingsError(
+                    f"The lake's root {self.uri!r} is neither a folder nor a bucket",
+                    remedy="Name a folder or s3://bucket/prefix",
+                )
         for sign in "=*?[#%":
             if sign in self.uri:
                 raise SettingsError(
                     f"The lake's root {self.uri!r} holds {sign!r}",
                     remedy="Choose a path without = * ? [ # %: readers take them for patterns",
                 )
-        self._store = None if self.is_local else from_url(self.uri, config=self.options or None)  # type: ignore[arg-type]
+
+    @cached_property
+    def _bucket(self) -> BucketOptions:
+        from lake.store_options import bucket_options
+
+        return bucket_options(self._given)
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """The ``storage_options`` of delta-rs; empty for a folder."""
+        return {} if self.is_local else self._bucket.for_delta()
 
     @property
+    def scan_options(self) -> dict[str, Any]:
+        """The ``storage_options`` of Polars for one scan; empty for a folder."""
+        return {} if self.is_local else self._bucket.for_polars()
+
+    @cached_property
     def _objects(self) -> obstore.store.ObjectStore:
-        if self._store is None:
-            self._store = LocalStore(self.path, mkdir=True)
-        return self._store
+        if self.is_local:
+            return LocalStore(self.path, mkdir=True)
+        provider = None
+        if self._bucket.session is not None:
+            from obstore.auth.boto3 import Boto3CredentialProvider
+
+            provider = Boto3CredentialProvider(self._bucket.session)
+        return from_url(self.uri, credential_provider=provider, **self._bucket.for_obstore())
 
     def uri_of(self, path: str) -> str:
         """Return the absolute address of ``path``."""
@@ -96,44 +111,62 @@ class Store:
         """Write an object, replacing any other of that name, whole or not at all."""
         with storage_errors(f"write {self.uri_of(path)}"):
             if self.is_local:
-                self._put_local(path, data)
+                self._folder.put(path, data)
             else:
-                obstore.put(self._objects, path, data, use_multipart=False)
-
-    def _put_local(self, path: str, data: bytes | memoryview) -> None:
-        """Stage under ``NAME#N``, which no reader takes for a file, then rename."""
-        target = self.path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f"{target.name}#{secrets.token_hex(4)}")
-        try:
-            with staged.open("wb") as file:
-                file.write(data)
-                file.flush()
-                if self._fsync:
-                    os.fsync(file.fileno())
-            staged.replace(target)
-        except OSError:
-            staged.unlink(missing_ok=True)
-            raise
-        self._sync_folder(target.parent)
-
-    def _sync_folder(self, folder: Path) -> None:
-        if self._fsync:
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+                large = len(data) > _ONE_PUT
+                obstore.put(self._objects, path, data, use_multipart=large, chunk_size=_PART)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object unless one of that name exists; tell whether it was written."""
         with storage_errors(f"create {self.uri_of(path)}"):
+            if not self.is_local:
+                return self._create_in_bucket(path, data)
             try:
                 obstore.put(self._objects, path, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
             self.sync(path)
             return True
+
+    def _create_in_bucket(self, path: str, data: bytes) -> bool:
+        """Create an object that names its writer, so that a lost answer can be found out.
+
+        A request may have been done though its answer never came; whoever then finds the
+        object asks whose it is.
+        """
+        writer = secrets.token_hex(16)
+        for attempt in range(1, _CREATES + 1):
+            try:
+                obstore.put(
+                    self._objects,
+                    path,
+                    data,
+                    mode="create",
+                    use_multipart=False,
+                    attributes={_WRITER: writer},
+                )
+            except AlreadyExistsError:
+                found = self._writer_of(path)
+                if found is not None:
+                    return found == writer
+            except (OSError, BaseError) as error:
+                passing = isinstance(store_error("create", error), StoreUnavailableError)
+                if attempt == _CREATES or not passing:
+                    raise
+                found = self._writer_of(path)
+                if found is not None:
+                    return found == writer
+            else:
+                return True
+        return False
+
+    def _writer_of(self, path: str) -> str | None:
+        """Return who created an object, empty where it does not say; None: there is none."""
+        try:
+            found = obstore.get(self._objects, path, options={"head": True})
+        except FileNotFoundError:
+            return None
+        return str(found.attributes.get(_WRITER, ""))
 
     def get(self, path: str) -> bytes | None:
         """Return the bytes of an object, or None where there is none."""
@@ -142,19 +175,29 @@ class Store:
                 return None
             try:
                 return bytes(obstore.get(self._objects, path).bytes())
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if is_missing_bucket(error):
+                    raise
                 return None
 
     def size(self, path: str) -> int | None:
         """Return the size of an object in bytes, or None where there is none."""
         with storage_errors(f"read {self.uri_of(path)}"):
             if self.is_local:
-                target = self.path / path
-                return target.stat().st_size if target.is_file() else None
+                return self._folder.size(path)
             try:
-                return int(obstore.head(self._objects, path)["size"])
+                return int(self._head(path)["size"])
             except FileNotFoundError:
                 return None
+
+    def _head(self, path: str) -> Any:
+        """Return what a bucket says of an object; a refusal has a reason only in a body."""
+        try:
+            return obstore.head(self._objects, path)
+        except BaseError as error:
+            if is_refusal(error):
+                obstore.get(self._objects, path, options={"range": (0, 1)})
+            raise
 
     def tail(self, path: str, size: int, count: int) -> bytes:
         """Return the last ``count`` bytes of an object of ``size`` bytes."""
@@ -200,59 +243,26 @@ class Store:
         """
         with storage_errors(f"delete {self.uri_of(path)}"):
             if self.is_local:
-                return self._delete_local(path, modified)
+                return self._folder.delete_unless_newer(path, modified)
             try:
-                if obstore.head(self._objects, path)["last_modified"] > modified:
+                if self._head(path)["last_modified"] > modified:
                     return False
                 obstore.delete(self._objects, path)
             except FileNotFoundError:
                 return False
             return True
 
-    def _delete_local(self, path: str, modified: datetime) -> bool:
-        target = self.path / path
-        aside = target.with_name(f"{target.name}#{secrets.token_hex(4)}")
-        try:
-            target.rename(aside)
-        except FileNotFoundError:
-            return False
-        newer = _modified(aside.stat()) > modified
-        if newer:
-            with suppress(FileExistsError):
-                os.link(aside, target)
-        aside.unlink()
-        return not newer
-
     def leftovers(self) -> dict[str, Listed]:
         """Return what a local store staged (``NAME#N``) and did not finish, or is staging."""
         if not self.is_local:
             return {}
-        found = {}
         with storage_errors(f"list {self.uri}"):
-            for folder, _, names in os.walk(self.path):
-                for name in names:
-                    if "#" in name:
-                        staged = Path(folder, name)
-                        with suppress(FileNotFoundError):
-                            told = staged.stat()
-                            path = staged.relative_to(self.path).as_posix()
-                            found[path] = Listed(told.st_size, _modified(told))
-        return found
+            return self._folder.leftovers()
 
     def sync(self, path: str) -> None:
         """Force a local file and its folder to disk, where the lake asks for that."""
-        if not self._fsync:
-            return
-        handle = os.open(self.path / path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        self._sync_folder((self.path / path).parent)
-
-
-def _modified(told: os.stat_result) -> datetime:
-    return from_micros(told.st_mtime_ns // 1_000)
+        if self.is_local:
+            self._folder.sync(path)
 
 
 @contextmanager
@@ -261,19 +271,4 @@ def storage_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (OSError, BaseError) as error:
-        raise unavailable(doing, error) from error
-
-
-def unavailable(doing: str, error: Exception) -> StoreUnavailableError:
-    """Return the named error for a failure of the store."""
-    number = getattr(error, "errno", None)
-    text = str(error)
-    if number is None:
-        folded = text.casefold()
-        number = next((code for sign, code in _SIGNS.items() if sign in folded), None)
-    why = os.strerror(number) if number else text.splitlines()[0][:300]
-    return StoreUnavailableError(
-        f"Cannot {doing}: {why}",
-        remedy=_REMEDIES.get(number or 0, "Check that the store is there and reachable"),
-        doing=doing,
-    )
+        raise_store_error(doing, error)

@@ -19,7 +19,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import polars as pl
 from deltalake import DeltaTable, Field, Schema
@@ -32,12 +32,14 @@ from contracts.errors import (
     CommitConflictError,
     InvariantError,
     LakeFormatError,
-    StorageError,
+    StoreUnavailableError,
     TornLogError,
+    UnsafeStoreError,
 )
 from contracts.time import to_millis
+from lake.outcome import STORED_NOT, log_path, version_of
 from lake.parts import FileEntry, Part, write_part
-from lake.store import unavailable
+from lake.store import raise_store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 40
 _WRITERS = 2
-_LOG_SEARCH = 200
+_FAILURES = 3
 _RECENT_COMMITS = 10
 _COMMIT_ID = "tidemark_commit_id"
 
@@ -112,25 +114,31 @@ class Table:
         """Create the table unless it exists; several processes may do so at once."""
         if self.exists():
             return
+        for attempt in range(1, _FAILURES + 1):
+            try:
+                self._create()
+                break
+            except (DeltaError, OSError) as error:
+                if self.exists():
+                    break
+                if self.store.is_local or attempt == _FAILURES:
+                    raise_store_error(f"create table {self.uri}", error)
+        self.store.sync(log_path(self.spec.path, 0))
+
+    def _create(self) -> None:
         names = ",".join(self.spec.statistics_columns)
-        try:
-            DeltaTable.create(
-                self.uri,
-                schema=delta_schema(self.spec),
-                mode="error",
-                partition_by=list(self.spec.partition_by),
-                name=self.spec.name,
-                description=self.spec.grain,
-                configuration={**TABLE_PROPERTIES, "delta.dataSkippingStatsColumns": names},
-                storage_options=self.store.options or None,
-                # Retried, the loser of a race would commit the creation again as version 1.
-                commit_properties=CommitProperties(max_commit_retries=0),
-            )
-        except (DeltaError, OSError) as error:
-            if not self.exists():
-                raise unavailable(f"create table {self.uri}", error) from error
-        if self.store.is_local:
-            self.store.sync(f"{self.spec.path}/_delta_log/{0:020d}.json")
+        DeltaTable.create(
+            self.uri,
+            schema=delta_schema(self.spec),
+            mode="error",
+            partition_by=list(self.spec.partition_by),
+            name=self.spec.name,
+            description=self.spec.grain,
+            configuration={**TABLE_PROPERTIES, "delta.dataSkippingStatsColumns": names},
+            storage_options=self.store.options or None,
+            # Retried, the loser of a race would commit the creation again as version 1.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
 
     def head(self) -> View:
         """Return the newest version; a table that was never created has version -1."""
@@ -151,7 +159,7 @@ class Table:
                     self.uri, version=version, storage_options=self.store.options or None
                 )
             except (DeltaError, OSError) as error:
-                raise self._unreadable(error) from error
+                self._raise_unreadable(error)
             return self._view(older)
 
     def checkpoint(self) -> int:
@@ -167,7 +175,7 @@ class Table:
             try:
                 handle.create_checkpoint()
             except (DeltaError, OSError) as error:
-                raise unavailable(f"write a checkpoint of {self.uri}", error) from error
+                raise_store_error(f"write a checkpoint of {self.uri}", error)
             return handle.version()
 
     def properties(self) -> dict[str, str]:
@@ -189,7 +197,7 @@ class Table:
             try:
                 handle.alter.set_table_properties(dict(TABLE_PROPERTIES))
             except (DeltaError, OSError) as error:
-                raise unavailable(f"set the properties of {self.uri}", error) from error
+                raise_store_error(f"set the properties of {self.uri}", error)
             finally:
                 self._handle = None
 
@@ -201,36 +209,63 @@ class Table:
 
         Raises:
             CommitConflictError: The race was lost too many times.
-            StoreUnavailableError: The store failed; nothing became visible.
+            StoreUnavailableError: The store failed; nothing became visible, unless its
+                ``outcome`` is ``unknown``.
         """
         self.create()
+        failures = 0
         with self._lock:
             for attempt in range(_ATTEMPTS):
                 if attempt:
                     time.sleep(random.uniform(0.005, 0.02 * 2 ** min(attempt, 6)))
                     self._handle = None
-                handle = self._fresh()
-                if handle is None:
-                    raise InvariantError(f"{self.uri} vanished after its creation")
-                view = self._view(handle)
-                change = plan(view)
-                if change is None or not (change.write or change.remove):
-                    return Committed(view.version, changed=False)
-                commit_id = self._commit(handle, view, app, change)
-                if commit_id is not None:
-                    newest = self._after_commit(view.version, commit_id)
-                    return Committed(newest, changed=True)
+                try:
+                    done = self._attempt(app, plan)
+                except StoreUnavailableError as error:
+                    failures += 1
+                    if error.context.get("outcome") != STORED_NOT or failures == _FAILURES:
+                        raise
+                    continue
+                if done is not None:
+                    return done
         raise CommitConflictError(
             f"{_ATTEMPTS} commits to {self.uri} lost the race to other writers",
             remedy="Run again when fewer processes write the same venue and timeframe",
             table=self.spec.name,
         )
 
-    def _commit(self, handle: DeltaTable, view: View, app: str, change: Change) -> str | None:
-        """Write the files and commit; return the commit's id, None if another was first."""
+    def _attempt(self, app: str, plan: Callable[[View], Change | None]) -> Committed | None:
+        """Plan from the newest version and commit; None if another writer was first."""
+        handle = self._fresh()
+        if handle is None:
+            if self.store.is_local:
+                raise InvariantError(f"{self.uri} vanished after its creation")
+            raise StoreUnavailableError(
+                f"{self.uri} was created, and a listing of the store does not show it",
+                remedy="Run again; a store that goes on like this is not supported",
+                outcome=STORED_NOT,
+            )
+        view = self._view(handle)
+        change = plan(view)
+        if change is None or not (change.write or change.remove):
+            return Committed(view.version, changed=False)
+        version = self._commit(handle, view, app, change)
+        if version is None:
+            return None
+        for each in range(view.version + 1, version + 1):
+            self.store.sync(log_path(self.spec.path, each))
+        return Committed(version, changed=True)
+
+    def _commit(self, handle: DeltaTable, view: View, app: str, change: Change) -> int | None:
+        """Write the files and commit; return the version, None if another was first.
+
+        Raises:
+            UnsafeStoreError: The commit was acknowledged and is not in the log.
+        """
         commit_id = uuid.uuid4().hex
         actions = self._actions(change)
-        version = handle.transaction_version(app)
+        seen = self._transaction_version(handle, app)
+        failure = None
         try:
             handle.create_write_transaction(
                 actions,
@@ -240,16 +275,31 @@ class Table:
                 commit_properties=CommitProperties(
                     custom_metadata={_COMMIT_ID: commit_id, **change.metadata},
                     max_commit_retries=500,
-                    app_transactions=[Transaction(app, 0 if version is None else version + 1)],
+                    app_transactions=[Transaction(app, 0 if seen is None else seen + 1)],
                 ),
             )
         except (DeltaError, OSError) as error:
-            if self._in_log(commit_id):
-                return commit_id
-            if isinstance(error, CommitFailedError):
-                return None
-            raise unavailable(f"commit to {self.uri}", error) from error
-        return commit_id
+            self._handle = None
+            failure = error
+        version = version_of(self.store, self.spec.path, after=view.version, commit_id=commit_id)
+        if version is not None:
+            return version
+        if failure is None:
+            raise UnsafeStoreError(
+                f"A commit to {self.uri} was acknowledged and is not in the log",
+                remedy="Do not write to this store; `lake doctor` probes it",
+                table=self.spec.name,
+            )
+        if not isinstance(failure, CommitFailedError):
+            known = {} if self.store.is_local else {"outcome": STORED_NOT}
+            raise_store_error(f"commit to {self.uri}", failure, **known)
+        return None
+
+    def _transaction_version(self, handle: DeltaTable, app: str) -> int | None:
+        try:
+            return handle.transaction_version(app)
+        except (DeltaError, OSError) as error:
+            self._raise_unreadable(error)
 
     def _actions(self, change: Change) -> list[AddAction | RemoveAction]:
         """Write the files; return what the commit says of them.
@@ -281,30 +331,6 @@ class Table:
         with ThreadPoolExecutor(_WRITERS) as pool:
             return list(pool.map(lambda frame: write_part(self.store, self.spec, frame), checked))
 
-    def _in_log(self, commit_id: str) -> bool:
-        self._handle = None
-        try:
-            handle = self._open_or_none()
-            commits = handle.history(_LOG_SEARCH) if handle is not None else []
-        except (DeltaError, OSError, StorageError):
-            return False
-        return any(commit.get(_COMMIT_ID) == commit_id for commit in commits)
-
-    def _after_commit(self, before: int, commit_id: str) -> int:
-        """Force the commits since ``before`` to disk; return the newest version.
-
-        Nearly always the next version is our own commit, and the log need not be listed.
-        """
-        own = f"{self.spec.path}/_delta_log/{before + 1:020d}.json"
-        if self.store.is_local and commit_id.encode() in (self.store.get(own) or b""):
-            self.store.sync(own)
-            return before + 1
-        handle = self._fresh()
-        newest = before if handle is None else handle.version()
-        for version in range(before + 1, newest + 1):
-            self.store.sync(f"{self.spec.path}/_delta_log/{version:020d}.json")
-        return newest
-
     def _fresh(self) -> DeltaTable | None:
         """Return the handle at the newest version, or None where there is no table.
 
@@ -315,7 +341,7 @@ class Table:
         if handle is None:
             return self._open_or_none()
         before = handle.version()
-        if self.store.size(f"{self.spec.path}/_delta_log/{before + 1:020d}.json") is None:
+        if self.store.size(log_path(self.spec.path, before + 1)) is None:
             return handle
         try:
             handle.update_incremental()
@@ -331,7 +357,7 @@ class Table:
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise self._unreadable(error) from error
+            self._raise_unreadable(error)
         newest = handle.version()
         self._check_torn(max(0, newest - _RECENT_COMMITS), newest)
         self._check_schema(handle)
@@ -353,7 +379,7 @@ class Table:
         if not self.store.is_local:
             return
         for version in range(first, last + 1):
-            path = f"{self.spec.path}/_delta_log/{version:020d}.json"
+            path = log_path(self.spec.path, version)
             if self.store.size(path) == 0:
                 self._handle = None
                 raise TornLogError(
@@ -362,7 +388,7 @@ class Table:
                     path=path,
                 )
 
-    def _unreadable(self, error: Exception) -> StorageError:
+    def _raise_unreadable(self, error: Exception) -> NoReturn:
         """Tell a broken log from a store that cannot be reached: the remedies differ."""
         text = str(error).casefold()
         if "contiguous commit" in text:
@@ -371,12 +397,12 @@ class Table:
             why = str(error).splitlines()[0][:200]
             remedy = "Move the broken commit file away and ingest its span again"
         else:
-            return unavailable(f"open table {self.uri}", error)
-        return TornLogError(
+            raise_store_error(f"open table {self.uri}", error)
+        raise TornLogError(
             f"The Delta log of {self.uri} cannot be read: {why}",
             remedy=remedy,
             table=self.spec.name,
-        )
+        ) from error
 
     def _view(self, handle: DeltaTable) -> View:
         version = handle.version()
@@ -385,7 +411,10 @@ class Table:
         return self._last
 
     def _read_view(self, handle: DeltaTable) -> View:
-        actions = pl.DataFrame(handle.get_add_actions(flatten=True))
+        try:
+            actions = pl.DataFrame(handle.get_add_actions(flatten=True))
+        except (DeltaError, OSError) as error:
+            self._raise_unreadable(error)
         entries = sorted(
             (_entry(self.spec, row) for row in actions.iter_rows(named=True)),
             key=lambda entry: entry.path,
