@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, settings
+from s3_support import any_root, ceph, own_ceph, s3_bucket, s3_root  # noqa: F401
 
 from contracts.names import Timeframe
 from contracts.tables import BARS
@@ -34,6 +35,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def pytest_configure(config):
     for folder in FOLDERS[:-1]:
         config.addinivalue_line("markers", f"{folder}: lies in tests/{folder}")
+    config.addinivalue_line("markers", "s3: needs Ceph; infra/s3/install.sh installs it")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -45,6 +47,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(folder)
         if "recorded" in getattr(item, "fixturenames", ()):
             item.add_marker("recorded")
+        if {"s3_root", "ceph", "own_ceph"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("s3")
         live = item.get_closest_marker("live") is not None
         (left_out if live and not asked_live else kept).append(item)
     if left_out:
