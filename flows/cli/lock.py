@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lake.store import Store
 
 LOCK = "lake.lock"
+_LEAST_OF_LOCK_ID = 8
 
 
 @Parameter(name="*")
@@ -83,7 +84,8 @@ def lock(
         verify: With --check, also hash every file of the tables that are used.
         allow_engine_drift: With --check, accept other versions of the packages.
         release: Say in the lake that the lock is no longer in use; the file stays.
-        lock_id: With --release, a lock whose file is gone; `lake snapshot unpin` names it.
+        lock_id: With --release, a lock whose file is gone, or the beginning of its lock_id;
+            `lake snapshot unpin` names it.
     """
     if check and release:
         raise RequestError("--check and --release exclude one another", remedy="Choose one")
@@ -215,13 +217,32 @@ def _release(path: Path, lock_id: str | None, elsewhere: Elsewhere, output: Outp
         root, lock_id = elsewhere.root or lock.where, lock.lock_id
     store = Store(root)
     read_lake(store)
-    if not release(store, lock_id):
+    found = _registered(store, lock_id)
+    release(store, found)
+    emit_record({"released": found, "root": store.uri}, output)
+    return 0
+
+
+def _registered(store: "Store", lock_id: str) -> str:
+    """Return the only registered lock that begins so."""
+    from lake.locks import every_lock
+
+    if len(lock_id) < _LEAST_OF_LOCK_ID:
+        raise RequestError(
+            f"{lock_id!r} is too short for a lock_id",
+            remedy=f"Give {_LEAST_OF_LOCK_ID} of its digits at least",
+        )
+    found = [each.lock_id for each in every_lock(store) if each.lock_id.startswith(lock_id)]
+    if not found:
         raise RequestError(
             f"The lake at {store.uri} knows no lock {lock_id}",
             remedy="It was released, or it is registered in another lake: name that with --root",
         )
-    emit_record({"released": lock_id, "root": store.uri}, output)
-    return 0
+    if len(found) > 1:
+        raise RequestError(
+            f"{len(found)} locks begin with {lock_id}", remedy="Give more of its digits"
+        )
+    return found[0]
 
 
 def _check(path: Path, elsewhere: Elsewhere, output: Output, *, verify: bool, allow: bool) -> int:

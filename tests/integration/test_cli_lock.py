@@ -16,7 +16,7 @@ import lake
 from contracts.tables import BARS
 from flows.cli import main
 from flows.cli.run import split_script
-from lake.locks import every_lock
+from lake.locks import every_lock, register
 from lake.manifest import manifest_path
 
 SCRIPT = """
@@ -146,7 +146,7 @@ def test_a_broken_lock_is_replaced_by_force_alone(words, locked, capfd):
         (("--check",), "There is no lock"),
         (("--release",), "There is no lock"),
         (("--release", "--lock-id", "0" * 64), "knows no lock"),
-        (("--release", "--lock-id", "abc"), "is no lock_id"),
+        (("--release", "--lock-id", "abc"), "too short"),
     ],
 )
 def test_what_is_asked_wrongly_writes_nothing(asked, told, kernel, capfd, tmp_path):
@@ -198,11 +198,28 @@ def test_check_finds_files_that_are_gone_and_on_demand_a_flipped_byte(kernel, ca
     assert line.endswith("[storage.snapshot_incomplete]")
 
 
-def test_a_lock_whose_file_is_gone_is_released_by_its_id(kernel, locked):
-    (held,) = every_lock(kernel.store)
+def test_a_lock_whose_file_is_gone_is_released_by_its_id(kernel, locked, capfd):
+    first = every_lock(kernel.store)[0].lock_id
+    twin = first[:-1] + ("0" if first[-1] != "0" else "1")
+    snapshot_id = lake.open(lock=locked).snapshot_id
+    register(kernel.store, kernel.clock, snapshot_id=snapshot_id, lock_id=twin)
     locked.unlink()
-    assert main(["lock", "--release", "--lock-id", held.lock_id, "--root", "lake"]) == 0
+    release = ("lock", "--release", "--root", "lake", "--lock-id")
+    code, line, _, _ = complaint(capfd, *release, first[:12])
+    assert (code, "2 locks begin with" in line) == (2, True)
+    assert main([*release, first]) == 0
+    assert main([*release, twin[:12]]) == 0
     assert every_lock(kernel.store) == []
+
+
+def test_a_snapshot_that_is_locked_is_not_given_up_and_the_refusal_names_the_lock(locked, capfd):
+    lock = lake.open(lock=locked).lock
+    unpin = ("snapshot", "unpin", lock.snapshot_id, "--reason", "room", "--root", "lake")
+    code, line, _, _ = complaint(capfd, *unpin)
+    assert code == 2
+    assert line.endswith("[request.snapshot_in_use]")
+    assert lock.lock_id[:12] in line
+    assert "lake.lock" in line
 
 
 @pytest.fixture
