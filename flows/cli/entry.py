@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130   interrupted; the same command goes on where it stopped
     ====  ==================================================================
     """
-    asked = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in asked or os.environ.get("LAKE_DEBUG", "").lower() not in _FALSE
-    configure_logging(verbose="--verbose" in asked)
+    asked = split_script(list(sys.argv[1:] if arguments is None else arguments))
+    own = asked[: asked.index("--")] if "--" in asked else asked
+    debug = "--debug" in own or os.environ.get("LAKE_DEBUG", "").lower() not in _FALSE
+    configure_logging(verbose="--verbose" in own)
     try:
         return _run(asked)
     except TidemarkError as error:
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(asked: list[str]) -> int:
     try:
-        done = build_app()(split_script(asked), exit_on_error=False, print_error=False)
+        done = build_app()(asked, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         command = " ".join(["lake", *(error.command_chain or ())])
         raise RequestError(
