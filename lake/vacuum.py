@@ -29,6 +29,7 @@ from contracts.tables import DELETIONS, RESPONSES, TABLES
 from lake.appends import append_missing
 from lake.leases import GRACE, every_lease, find_lease, lease
 from lake.logs import log_of, removed_since
+from lake.probe import FOLDER as PROBES
 from lake.reach import PinnedFiles, head_files
 from lake.snapshots import code_version
 from lake.store import storage_errors
@@ -231,15 +232,15 @@ def _why(spec: TableSpec, below: str, first_kept: str | None) -> tuple[str, str]
 
 
 def _leftovers(store: Store) -> list[Doomed]:
-    """Return what was staged and not finished, and what a commit staged in a log."""
+    """Return what was staged and not finished, in a log too, and probes of the store."""
     found = dict(store.leftovers())
     for spec in TABLES.values():
         found |= store.listing(f"{spec.path}/_delta_log")
+    staged = {path: listed for path, listed in found.items() if _STAGED.fullmatch(path)}
     return [
         Doomed(path, listed.size, listed.modified, listed.modified, _table_of(path), LEFTOVER,
-               "staged by a write that did not end")
-        for path, listed in found.items()
-        if _STAGED.fullmatch(path)
+               "of a write or a probe that did not end")
+        for path, listed in (staged | store.listing(PROBES)).items()
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from flows.cli import (
     demo,
+    doctor,
     ingest,
     lock,
     maintain,
@@ -47,6 +48,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     schema.schema,
     replay.replay,
     maintain.maintain,
+    doctor.doctor,
     lock.lock,
     run.run,
 )

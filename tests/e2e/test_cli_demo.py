@@ -112,7 +112,7 @@ def test_the_commands_are_those_that_the_project_promises():
         "schema", "replay", "lock", "run",
         "snapshot create", "snapshot list", "snapshot show", "snapshot verify",
         "snapshot diff", "snapshot export", "snapshot import", "snapshot label",
-        "snapshot pin", "snapshot unpin", "maintain",
+        "snapshot pin", "snapshot unpin", "maintain", "doctor",
     }  # fmt: skip
 
 

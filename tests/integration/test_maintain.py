@@ -316,10 +316,11 @@ def test_leftovers_of_crashes_go_when_they_are_old_and_nothing_else_does(closed)
         folder / "part-aa.parquet#deadbeef",
         closed.root / BARS.path / "_delta_log" / "00000000000000000099.json#1",
         closed.root / "snapshots" / "2026-04-01-aa.json#12345678",
+        closed.root / "probes" / "0badcafe" / "003",
     ]
     kept = [folder / "note.txt#1", folder / "other.parquet", folder / "part-bb.parquet#2"]
     for path in left + kept:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
         os.utime(path, (old, old))
     os.utime(kept[2])

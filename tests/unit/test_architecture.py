@@ -111,6 +111,8 @@ DELETERS = {
     "lake/locks.py": "its own lock",
     "lake/lockfile.py": "what it staged beside a strategy",
     "lake/probe.py": "its own probes",
+    "lake/doctor.py": "the object by which it asks the store for the time",
+    "flows/runs.py": "the note of a run that has ended",
     "flows/demo_stage.py": "the demo's own lake",
 }
 _DELETING = {"delete", "delete_unless_newer", "unlink", "rmtree", "rmdir", "delete_object"}
