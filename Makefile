@@ -15,6 +15,8 @@ FOLDERS := $(wildcard tests/unit tests/property tests/integration tests/fault te
 SOURCES := $(shell find $(PACKAGES) tests benchmarks -name '*.py' 2>/dev/null) \
            $(shell find docs -name '*.md' 2>/dev/null) pyproject.toml uv.lock
 WORKERS ?= 2
+SEED ?= 1
+STEPS ?= 1000
 COVERAGE_FLOOR ?= 90
 
 # The newest of these that Tidemark runs on.
@@ -30,7 +32,7 @@ RUN_TESTS = rm -f $(TESTED); \
 	$(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --dist loadfile --cov --cov-report=; \
 	touch $(TESTED)
 
-.PHONY: help setup demo test check coverage docs bench clean
+.PHONY: help setup demo test check coverage docs bench soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +65,10 @@ docs: $(ENVIRONMENT) ## Render docs/tables.md and docs/errors.md from the contra
 
 bench: $(ENVIRONMENT) ## Measure
 	$(BIN)/python -m benchmarks
+
+soak: $(ENVIRONMENT) ## Revise, maintain and kill a lake on S3, for SEED= and STEPS=
+	$(BIN)/python tests/soak.py --seed $(SEED) --steps $(STEPS) \
+		--kills $$(( ($(STEPS) + 49) / 50 )) --gateway-kills $$(( ($(STEPS) + 49) / 50 ))
 
 clean: ## Remove caches and results; .venv and .tools stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis htmlcov dist \

@@ -24,7 +24,7 @@ from benchmarks.measure import Options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES = ("importing", "publish", "scan", "backfill", "memory", "update")
+NAMES = ("importing", "publish", "scan", "snapshots", "backfill", "memory", "update")
 _HEADER = ("benchmark", "what", "measured", "floor", "ratio", "of cpu", "target", "ok?")
 _LEGEND = (
     "best (median) of alternating repetitions; `of cpu` is the ratio of the best CPU seconds of "

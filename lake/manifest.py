@@ -46,7 +46,7 @@ class Manifest:
     Attributes:
         snapshot_id: ``date-hash`` of the content.
         content: What the id is a hash of: tables with version, schema, rows, key range,
-            files and logical hash; contract and code versions; ledger and audit summary;
+            files and logical hash; contract and code versions;
             ``members`` where only some tables were to be pinned.
         beside: What stands outside the hash: created_at, created_by, lake_id, origin.
     """

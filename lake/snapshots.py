@@ -13,10 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from contracts.errors import (
-    ChecksumError,
     CommitConflictError,
     InvariantError,
     RequestError,
@@ -27,20 +24,17 @@ from contracts.time import iso
 from lake.knowledge import newest_knowledge
 from lake.labels import check_label, set_label
 from lake.leases import GRACE, lease
-from lake.ledger import fold, read_observations
 from lake.manifest import (
     NO_MEMBERS,
     Manifest,
     content_hash,
     load_manifest,
     manifest_path,
-    snapshot_ids,
 )
 from lake.parts import entry_json, read_row_hash
 from lake.pinlog import PinState, add_event, is_pinned, pin_state
 from lake.root import read_lake
 from lake.rowhash import combine
-from lake.scan import scan_files
 from lake.who import user_name
 
 if TYPE_CHECKING:
@@ -141,26 +135,16 @@ def _put(
 
 
 def _content(store: Store, views: Mapping[str, View]) -> dict[str, Any]:
-    known = _known_hashes(store)
     return {
-        "tables": {name: _table(store, view, known) for name, view in sorted(views.items())},
+        "tables": {name: _table(store, view) for name, view in sorted(views.items())},
         "contracts": {name: view.spec.version for name, view in sorted(views.items())},
         "code": {"tidemark": code_version()},
-        "ledger": _ledger_summary(store, views.get("ops.ledger")),
-        "audits": _audit_summary(store, views.get("ops.audits")),
-        "quarantine": _quarantine_summary(store, views.get("ops.quarantine")),
     }
 
 
-def _table(store: Store, view: View, known: Mapping[str, str]) -> dict[str, Any]:
+def _table(store: Store, view: View) -> dict[str, Any]:
     spec = view.spec
-
-    def row_hash(index: int) -> str:
-        entry = view.files[index]
-        return known.get(f"{spec.name}/{entry.path}") or read_row_hash(store, spec, entry)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        hashes = list(pool.map(row_hash, range(len(view.files))))
+    hashes = _row_hashes(store, view)
     files = [
         {**entry_json(entry), "row_hash": row_hash}
         for entry, row_hash in zip(view.files, hashes, strict=True)
@@ -176,6 +160,16 @@ def _table(store: Store, view: View, known: Mapping[str, str]) -> dict[str, Any]
     }
 
 
+def _row_hashes(store: Store, view: View) -> list[str]:
+    """Return the row hash of each file: as its name tells it, or else its footer."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        told = (
+            entry.row_hash or pool.submit(read_row_hash, store, view.spec, entry)
+            for entry in view.files
+        )
+        return [each if isinstance(each, str) else each.result() for each in list(told)]
+
+
 def _key_range(view: View) -> dict[str, list[Any]]:
     ranges: dict[str, list[Any]] = {}
     for name in view.spec.key:
@@ -189,55 +183,6 @@ def _key_range(view: View) -> dict[str, list[Any]]:
             ends = [min(known), max(known)]
             ranges[name] = [iso(end) if hasattr(end, "astimezone") else end for end in ends]
     return ranges
-
-
-def _known_hashes(store: Store) -> dict[str, str]:
-    """Return row hashes that the newest snapshot read from footers before."""
-    ids = snapshot_ids(store)
-    if not ids:
-        return {}
-    try:
-        newest = load_manifest(store, ids[-1])
-    except ChecksumError:
-        return {}
-    return {
-        f"{name}/{told['path']}": told["row_hash"]
-        for name, pinned in newest.tables.items()
-        for told in pinned["files"]
-    }
-
-
-def _ledger_summary(store: Store, view: View | None) -> list[dict[str, Any]]:
-    if view is None:
-        return []
-    seconds = (pl.col("span_end") - pl.col("span_start")).dt.total_seconds()
-    by = ("venue", "kind", "timeframe", "state")
-    summary = (
-        fold(read_observations(store, view))
-        .group_by(by)
-        .agg(instruments=pl.col("instrument_id").n_unique(), seconds=seconds.sum())
-        .sort(by)
-    )
-    return summary.to_dicts()
-
-
-def _audit_summary(store: Store, view: View | None) -> list[dict[str, Any]]:
-    if view is None:
-        return []
-    by = ("table_name", "venue", "audit", "verdict")
-    rows = scan_files(store, view.spec, view.files)
-    counted = rows.group_by(by).agg(
-        batches=pl.len(), rows=pl.col("rows").sum(), bad_rows=pl.col("bad_rows").sum()
-    )
-    return counted.sort(by).collect().to_dicts()
-
-
-def _quarantine_summary(store: Store, view: View | None) -> list[dict[str, Any]]:
-    if view is None:
-        return []
-    by = ("table_name", "venue", "reasons")
-    rows = scan_files(store, view.spec, view.files).explode("reasons")
-    return rows.group_by(by).agg(rows=pl.len()).sort(by).collect().to_dicts()
 
 
 def _check_files(store: Store, views: Mapping[str, View]) -> None:

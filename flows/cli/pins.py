@@ -102,6 +102,7 @@ def show(snapshot: str, /, *, output: Output = OUTPUT, common: Common = COMMON) 
     from flows.cli.output import emit_record
     from lake.locks import holders
     from lake.pinlog import pin_events
+    from lake.quality_summary import quality_summary
 
     store, manifest = found(common, snapshot)
     record: dict[str, Any] = summary(store, manifest)
@@ -115,7 +116,8 @@ def show(snapshot: str, /, *, output: Output = OUTPUT, common: Common = COMMON) 
         keep = ("version", "rows", "key_range", "logical_hash")
         told = {key: pinned[key] for key in keep}
         record[name] = {**told, "files": len(pinned["files"])}
-    record |= {key: manifest.content[key] for key in ("ledger", "audits", "quarantine", "code")}
+    record |= quality_summary(store, manifest)
+    record["code"] = manifest.content["code"]
     emit_record(record, output)
     return 0
 

@@ -3,9 +3,11 @@
 set -euo pipefail
 
 packages=(ceph-mon ceph-osd radosgw)
-if command -v ceph-mon ceph-osd radosgw radosgw-admin monmaptool ceph >/dev/null; then
-    exit 0
-fi
+missing=0
+for program in ceph-mon ceph-osd radosgw radosgw-admin monmaptool ceph; do
+    command -v "$program" >/dev/null || missing=1
+done
+[[ $missing == 0 ]] && exit 0
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
     echo "not installed: apt-get install --no-install-recommends ${packages[*]}" >&2
     exit 1
