@@ -46,6 +46,7 @@ FORMAT = 1
 NAME = "lake.lock"
 ENGINES = ("deltalake", "polars")
 _READ_BY_BARS = (BARS.name, BAR_REVISIONS.name, LEDGER.name)
+_MADE = "created_at"
 _TIMES = ("start", "end", "known_at", "available_at")
 _REMEDY = "Take it from version control again, or write it anew with `lake lock --force`"
 
@@ -116,10 +117,10 @@ class Lock:
             return self.root
         return os.path.normpath(self.path.absolute().parent / Path(self.root).expanduser())
 
-    def same_pin(self, other: Lock) -> bool:
-        """Tell whether two locks say the same but for when they were made."""
+    def differences(self, other: Lock) -> list[str]:
+        """Return the parts in which two locks differ, but for when they were made."""
         mine, others = _content(self), _content(other)
-        return {**mine, "created_at": ""} == {**others, "created_at": ""}
+        return sorted(name for name in mine if mine[name] != others[name] and name != _MADE)
 
     def query(self, name: str | None = None) -> LockedQuery:
         """Return a query; the only one when no name is given.
@@ -311,7 +312,7 @@ def _content(lock: Lock) -> dict[str, Any]:
         "tables": {name: _plain(told) for name, told in lock.tables.items()},
         "queries": {name: _query_json(told) for name, told in lock.queries.items()},
         "packages": dict(lock.packages),
-        "created_at": lock.created_at,
+        _MADE: lock.created_at,
     }
 
 

@@ -169,9 +169,11 @@ def _put(store: "Store", made: "Lock", path: Path, *, note: str | None, force: b
 
     old = _old(path, force=force)
     if old is not None and not force:
-        if not old.same_pin(made):
+        differences = old.differences(made)
+        if differences:
             raise RequestError(
-                f"{path} pins something else, snapshot {old.snapshot_id}",
+                f"{path} pins something else, snapshot {old.snapshot_id}; there differ: "
+                + ", ".join(differences),
                 remedy="Write over it with --force, or name another file with --lock",
             )
         made = old

@@ -109,7 +109,7 @@ def test_a_lock_that_pins_something_else_is_replaced_by_force_alone(kernel, word
     more = (*words, "--columns", "close")
     code, line, out, _ = complaint(capfd, *more)
     assert (code, out) == (2, "")
-    assert "--force" in line
+    assert "there differ: queries. Write over it with --force" in line
     assert locked.read_bytes() == before
     assert main([*more, "--force"]) == 0
     assert "released: " in capfd.readouterr().err

@@ -71,9 +71,9 @@ def test_a_lock_of_the_same_pin_differs_by_its_time_alone(kernel, manifest, lock
         return make_lock(kernel.store, manifest, root="../lake", queries=queries, clock=clock)
 
     same, other = again(), again(end="2026-03-24T00:14Z")
-    assert same.same_pin(lock)
+    assert same.differences(lock) == []
     assert same.lock_id != lock.lock_id
-    assert not other.same_pin(lock)
+    assert other.differences(lock) == ["queries"]
 
 
 def test_a_lock_without_queries_pins_every_table_and_answers_none(kernel, manifest):
