@@ -85,6 +85,17 @@ class Ceph:
             region_name="us-east-1",
         )
 
+    def make_user(self, name: str) -> dict[str, str]:
+        """Make somebody who may do nothing yet; return the key for the environment."""
+        secret = f"secret-of-{name}"
+        command = ["radosgw-admin", "-c", self.folder / "ceph.conf", "user", "create"]
+        told = {"uid": name, "display-name": name, "access-key": name, "secret-key": secret}
+        subprocess.run(
+            [*map(str, command), *(f"--{key}={value}" for key, value in told.items())],
+            capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+        return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": secret}
+
     def make_bucket(self) -> str:
         name = f"test-{uuid.uuid4().hex[:12]}"
         client = self.client()
@@ -163,7 +174,7 @@ def watch(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def ceph(tmp_path_factory, request):
+def ceph(tmp_path_factory):
     """The session's S3 server; nobody kills it."""
     need_ceph()
     folder = tmp_path_factory.getbasetemp()

@@ -69,7 +69,7 @@ class Countdown:
             self.seen += 1
             if self.seen != self.left:
                 return
-            if arguments and isinstance(arguments[0], Store):
+            if arguments and isinstance(arguments[0], Store) and arguments[0].is_local:
                 store, path, data = arguments
                 staged = store.path / f"{path}#1"
                 staged.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class Countdown:
 
 def run_and_die(root, left):
     """Run in the child: do the work and die before operation ``left``."""
-    kernel = Kernel(Path(root), known=LATER)
+    kernel = Kernel(root, known=LATER)
     Countdown(int(left)).install(setattr)
     sys.stdout.write(work(kernel))
 

@@ -39,9 +39,13 @@ def wait_for(path):
         time.sleep(0.001)
 
 
-def both(call, root, *, arguments=("a", "b")):
+@pytest.fixture
+def gate(tmp_path):
+    return tmp_path / "gate"
+
+
+def both(call, root, gate, *, arguments=("a", "b")):
     """Run two children that start their work at the same moment; return what they said."""
-    gate = root.parent / "gate"
     processes = [child(Path(__file__), call, root, gate, each) for each in arguments]
     for each in arguments:
         wait_for(f"{gate}-{each}")
@@ -50,7 +54,7 @@ def both(call, root, *, arguments=("a", "b")):
 
 
 def entered(root, gate, who):
-    kernel = Kernel(Path(root))
+    kernel = Kernel(root)
     Path(f"{gate}-{who}").touch()
     wait_for(gate)
     return kernel
@@ -94,10 +98,10 @@ def keep_writing(root, gate, who):
     sys.stdout.write(json.dumps(number))
 
 
-def test_two_processes_publish_one_span(lake_root):
+def test_two_processes_publish_one_span(lake_root, gate):
     """Each row is stored once, whoever was first, and the lake's tables are made by both."""
     Kernel(lake_root)
-    news = both("publish_same", lake_root)
+    news = both("publish_same", lake_root, gate)
     kernel = Kernel(lake_root)
     assert sum(news) == ROUNDS * 5
     bars = kernel.rows(BARS)
@@ -109,23 +113,23 @@ def test_two_processes_publish_one_span(lake_root):
     assert kernel.rows(LEDGER).select(LEDGER.key).is_unique().all()
 
 
-def test_two_processes_revise_one_bar(lake_root):
+def test_two_processes_revise_one_bar(lake_root, gate):
     """Every version that a writer believes it wrote is in the history, once, in order."""
     Kernel(lake_root).publish([Row(0, 1.0)])
-    written = both("revise_one", lake_root)
+    written = both("revise_one", lake_root, gate)
     history = Kernel(lake_root).lake().bar_history(BTC, timeframe="1m").collect()
     assert sorted(history["close"]) == sorted([1.0, *written[0], *written[1]])
     assert_spans_sound(history)
     assert all(written)
 
 
-def test_two_processes_create_one_table(lake_root):
+def test_two_processes_create_one_table(lake_root, gate):
     Kernel(lake_root)
-    for seen in both("create_all", lake_root):
+    for seen in both("create_all", lake_root, gate):
         assert len(seen) == 6
     kernel = Kernel(lake_root)
     assert kernel.rows(QUARANTINE).height == 2
-    assert DeltaTable(str(lake_root / BARS.path)).version() == 0
+    assert kernel.tables[BARS.name].head().version == 0
 
 
 def test_a_table_is_created_once_however_many_writers_race(tmp_path):
@@ -143,11 +147,10 @@ def test_a_table_is_created_once_however_many_writers_race(tmp_path):
         assert {kernel.tables[BARS.name].head().version for kernel in kernels} == {0}
 
 
-def test_snapshots_under_a_writer_are_consistent_cuts(lake_root):
+def test_snapshots_under_a_writer_are_consistent_cuts(lake_root, gate):
     kernel = Kernel(lake_root)
     kernel.publish([Row(0, 1000.0)])
     kernel.observe(0, 1)
-    gate = lake_root.parent / "gate"
     process = child(Path(__file__), "keep_writing", lake_root, gate, "w")
     wait_for(f"{gate}-w")
     gate.touch()
