@@ -245,9 +245,7 @@ class Lake:
         ]
         return pl.DataFrame(rows, schema=_SUMMARY).sort("created_at", "snapshot_id")
 
-    def diff(
-        self, other: str, *, rows: bool = False, tables: Sequence[str] | None = None
-    ) -> Diff:
+    def diff(self, other: str, *, rows: bool = False, tables: Sequence[str] | None = None) -> Diff:
         """Return what another snapshot says differently from the one that is read.
 
         Args:
