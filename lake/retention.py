@@ -1,7 +1,7 @@
 """Retention of bronze.responses: whole old days go, what later days refer to stays.
 
 A row whose body was stored up to seven days before carries no payload (``lake.landing``). So
-of a day that expires those rows stay which hold a body that a row of a kept day refers to.
+of the days that expire one row stays for each body that a row of a kept day refers to.
 What a pinned snapshot names is removed from the head only: its files stay.
 """
 
@@ -60,15 +60,15 @@ def venues_with_expired(view: View, first_kept: str) -> list[str]:
 def expiry(store: Store, view: View, *, venue: str, first_kept: str) -> Expiry:
     """Return what goes of a venue when the days before ``first_kept`` expire."""
     mine = [entry for entry in view.files if entry.partition["venue"] == venue]
-    needed = _needed_bodies(store, mine, first_kept)
+    expired = [entry for entry in mine if entry.partition["date"] < first_kept]
+    holders = _holders(store, expired, _needed_bodies(store, mine, first_kept))
     days: dict[str, list[FileEntry]] = {}
-    for entry in mine:
-        if entry.partition["date"] < first_kept:
-            days.setdefault(entry.partition["date"], []).append(entry)
+    for entry in expired:
+        days.setdefault(entry.partition["date"], []).append(entry)
     remove: list[FileEntry] = []
     write: list[pl.DataFrame] = []
     for _, files in sorted(days.items()):
-        stays = _rows_that_stay(store, files, needed)
+        stays = _rows_of(store, files, holders)
         if stays.height < sum(entry.rows for entry in files):
             remove += files
             write += [stays.sort(RESPONSES.sort_by)] if stays.height else []
@@ -105,12 +105,23 @@ def _needed_bodies(store: Store, files: Sequence[FileEntry], first_kept: str) ->
     return collect_files(store, RESPONSES, kept, bodies)["sha256"].to_list()
 
 
-def _rows_that_stay(
-    store: Store, files: Sequence[FileEntry], needed: Sequence[str]
-) -> pl.DataFrame:
-    if not needed:
-        return RESPONSES.empty()
-    rows = scan_files(store, RESPONSES, files).filter(
-        pl.col("sha256").is_in(needed), pl.col("payload_encoding") != ELSEWHERE
+def _holders(store: Store, files: Sequence[FileEntry], bodies: Sequence[str]) -> list[str]:
+    """Return the newest response that holds each of some bodies."""
+    if not bodies or not files:
+        return []
+    held = (
+        scan_files(store, RESPONSES, files)
+        .filter(pl.col("sha256").is_in(bodies), pl.col("payload_encoding") != ELSEWHERE)
+        .select("sha256", "response_id", "received_at", "sequence")
+        .sort("received_at", "sequence")
+        .group_by("sha256")
+        .agg(pl.col("response_id").last())
     )
+    return collect_files(store, RESPONSES, files, held)["response_id"].to_list()
+
+
+def _rows_of(store: Store, files: Sequence[FileEntry], responses: Sequence[str]) -> pl.DataFrame:
+    if not responses:
+        return RESPONSES.empty()
+    rows = scan_files(store, RESPONSES, files).filter(pl.col("response_id").is_in(responses))
     return collect_files(store, RESPONSES, files, rows)
