@@ -227,7 +227,7 @@ def _compared(root: Path, first: Manifest, second: Manifest, rounds: int) -> Res
         from lake.diff import diff_snapshots
         from lake.store import Store
 
-        return diff_snapshots(Store(root), first.snapshot_id, second.snapshot_id)
+        return diff_snapshots(Store(root), first, second)
 
     took = alternate(rounds, {"tidemark": lambda: timed(compared), "floor": lambda: timed(files)})
     what = f"diff, a day revised: {len(differing)} of {len(told(second))} files differ"

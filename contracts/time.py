@@ -17,6 +17,7 @@ from contracts.errors import InvalidSpanError, InvalidTimeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_NO_OFFSET = timedelta(0)
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,7 +87,10 @@ def iso(value: datetime) -> str:
         >>> iso(parse_time("2026-03-24T10:00"))
         '2026-03-24T10:00:00Z'
     """
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    text = (
+        value.isoformat() if value.utcoffset() == _NO_OFFSET else value.astimezone(UTC).isoformat()
+    )
+    return text.removesuffix("+00:00") + "Z"
 
 
 def to_micros(value: datetime) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 _WHOLE, _PARTIAL = 1, 2
 FOLDER = "snapshots"
+_NO_FILES = '"files": []'
 # What the lake says of its own runs and clean-ups is no part of the data.
 NO_MEMBERS = frozenset({"ops.runs", "ops.deletions"})
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -86,14 +87,23 @@ class Manifest:
             )
 
     def to_json(self) -> bytes:
-        """Return the manifest as it is stored."""
+        """Return the manifest as it is stored: a line for each file of each table."""
+        # Files are many, and the encoder is slow at indenting them.
+        tables = {name: {**pinned, "files": []} for name, pinned in self.tables.items()}
         whole = {
             "format": _format_of(self.content),
             "snapshot_id": self.snapshot_id,
-            "content": self.content,
+            "content": {**self.content, "tables": tables},
             **self.beside,
         }
-        return json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True).encode()
+        outline = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
+        # No text in JSON can hold these quotes unescaped, so each is the place of a table.
+        first, *rest = outline.split(_NO_FILES)
+        text = [first]
+        for (_, pinned), more in zip(sorted(self.tables.items()), rest, strict=True):
+            files = ",\n    ".join(map(canonical_json, pinned["files"]))
+            text += ['"files": [', files, "]", more]
+        return "".join(text).encode()
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

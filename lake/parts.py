@@ -204,8 +204,7 @@ def entry_json(entry: FileEntry) -> dict[str, Any]:
 
     def rendered(bounds: Mapping[str, Bound]) -> dict[str, Any]:
         return {
-            name: iso(value) if isinstance(value, datetime) else value
-            for name, value in bounds.items()
+            name: iso(value) if type(value) is datetime else value for name, value in bounds.items()
         }
 
     return {

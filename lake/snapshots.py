@@ -10,6 +10,7 @@ dropped.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def create_snapshot(
             "created_by": user_name(),
             "lake_id": info.lake_id,
             "origin": info.origin,
-            "engines": {name: version(name) for name in ("polars", "deltalake")},
+            "engines": dict(_engines()),
         }
         check_lease()
         manifest = _put(store, content, _date(views), beside)
@@ -186,12 +187,12 @@ def _key_range(view: View) -> dict[str, list[Any]]:
 
 
 def _check_files(store: Store, views: Mapping[str, View]) -> None:
+    """Check that every file is there, with its size."""
     for view in views.values():
-        found = store.sizes(view.spec.path)
-        for entry in view.files:
-            path = f"{view.spec.path}/{entry.path}"
-            size = found.get(path)
-            if size is None or size != entry.size:
+        paths = [f"{view.spec.path}/{entry.path}" for entry in view.files]
+        sizes = store.sizes_of(paths, below=view.spec.path)
+        for path, size, entry in zip(paths, sizes, view.files, strict=True):
+            if size != entry.size:
                 why = "is missing" if size is None else f"has {size} bytes, not {entry.size}"
                 raise SnapshotIncompleteError(
                     f"{store.uri_of(path)} {why}: nothing was pinned that can be relied on",
@@ -206,6 +207,12 @@ def _date(views: Mapping[str, View]) -> str:
     return f"{newest:%Y-%m-%d}"
 
 
+@cache
+def _engines() -> tuple[tuple[str, str], ...]:
+    return tuple((name, version(name)) for name in ("polars", "deltalake"))
+
+
+@cache
 def code_version() -> str:
     """Return the version of Tidemark that runs."""
     try:

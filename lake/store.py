@@ -21,7 +21,7 @@ from lake.store_errors import is_missing_bucket, is_refusal, raise_store_error, 
 from lake.store_folder import Folder, Listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from lake.store_options import BucketOptions
@@ -189,6 +189,17 @@ class Store:
                 return int(self._head(path)["size"])
             except FileNotFoundError:
                 return None
+
+    def sizes_of(self, paths: Sequence[str], *, below: str) -> list[int | None]:
+        """Return the size of each of many objects below a prefix, None where there is none.
+
+        A folder is asked for each, a bucket for a listing.
+        """
+        with storage_errors(f"read {self.uri_of(below)}"):
+            if self.is_local:
+                return [self._folder.size(path) for path in paths]
+        listed = self.sizes(below)
+        return [listed.get(path) for path in paths]
 
     def _head(self, path: str) -> Any:
         """Return what a bucket says of an object; a refusal has a reason only in a body."""

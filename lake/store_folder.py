@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,12 @@ class Folder:
 
     def size(self, path: str) -> int | None:
         """Return the size of a file, or None where there is none."""
-        target = self.path / path
-        return target.stat().st_size if target.is_file() else None
+        try:
+            # Asked of thousands of files: building a Path takes longer than the question.
+            found = os.stat(f"{self.path}/{path}")  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def delete_unless_newer(self, path: str, modified: datetime) -> bool:
         """Move a file aside, look at it, and delete it or put it back."""

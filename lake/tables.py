@@ -19,6 +19,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import polars as pl
@@ -42,7 +43,7 @@ from lake.parts import FileEntry, Part, write_part
 from lake.store import raise_store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from contracts.spec import TableSpec
     from contracts.time import Clock
@@ -415,10 +416,7 @@ class Table:
             actions = pl.DataFrame(handle.get_add_actions(flatten=True))
         except (DeltaError, OSError) as error:
             self._raise_unreadable(error)
-        entries = sorted(
-            (_entry(self.spec, row) for row in actions.iter_rows(named=True)),
-            key=lambda entry: entry.path,
-        )
+        entries = sorted(_entries(self.spec, actions), key=lambda entry: entry.path)
         return View(self.spec, handle.version(), tuple(entries))
 
 
@@ -427,16 +425,25 @@ def _told(entry: FileEntry) -> dict[str, str | None]:
     return {name: str(value) for name, value in entry.partition.items()}
 
 
-def _entry(spec: TableSpec, row: dict[str, Any]) -> FileEntry:
-    names = spec.statistics_columns
-    return FileEntry(
-        path=row["path"],
-        size=row["size_bytes"],
-        rows=row["num_records"],
-        partition={name: row[f"partition.{name}"] for name in spec.partition_by},
-        low={name: row.get(f"min.{name}") for name in names},
-        high={name: row.get(f"max.{name}") for name in names},
-    )
+def _entries(spec: TableSpec, actions: pl.DataFrame) -> Iterator[FileEntry]:
+    """Return what add actions say of files; tables hold thousands, so columns are walked."""
+
+    def column(name: str) -> Iterable[Any]:
+        return actions[name].to_list() if name in actions.columns else repeat(None)
+
+    keys, names = spec.partition_by, spec.statistics_columns
+    columns = [
+        *(column(name) for name in ("path", "size_bytes", "num_records")),
+        *(column(f"partition.{name}") for name in keys),
+        *(column(f"{kind}.{name}") for kind in ("min", "max") for name in names),
+    ]
+    first, last = 3 + len(keys), 3 + len(keys) + len(names)
+    for row in islice(zip(*columns, strict=False), actions.height):
+        path, size, rows = row[:3]
+        partition = dict(zip(keys, row[3:first], strict=True))
+        low = dict(zip(names, row[first:last], strict=True))
+        high = dict(zip(names, row[last:], strict=True))
+        yield FileEntry(path, size, rows, partition, low, high)
 
 
 def delta_schema(spec: TableSpec) -> Schema:

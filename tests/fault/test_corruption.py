@@ -103,9 +103,9 @@ def test_a_missing_commit_in_the_middle_is_not_to_be_moved_away(kernel):
     ],
 )
 def test_a_store_out_of_reach_is_no_torn_log(kernel, text):
-    error = kernel.tables[BARS.name]._unreadable(OSError(text))
-    assert isinstance(error, StoreUnavailableError)
-    assert "Move" not in error.remedy
+    with pytest.raises(StoreUnavailableError) as error:
+        kernel.tables[BARS.name]._raise_unreadable(OSError(text))
+    assert "Move" not in error.value.remedy
 
 
 BROKEN = {
