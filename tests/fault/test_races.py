@@ -25,7 +25,7 @@ from kernel_support import (
     series,
 )
 
-from contracts.errors import CommitConflictError, StoreUnavailableError
+from contracts.errors import CommitConflictError, StoreUnavailableError, UnsafeStoreError
 from contracts.tables import BAR_REVISIONS, BARS, LEDGER, QUARANTINE, TABLES
 from lake.tables import Table
 
@@ -230,6 +230,15 @@ def lose_acknowledgements(monkeypatch, kind):
         raise kind("the connection was closed")
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", stored_and_lost)
+
+
+def test_a_commit_that_is_acknowledged_and_not_in_the_log_is_told(lake_root, monkeypatch):
+    """So does a store that loses commits behave when another writer's takes the place."""
+    kernel = Kernel(lake_root)
+    kernel.publish(series(range(5)))
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lambda *_, **__: None)
+    with pytest.raises(UnsafeStoreError, match="acknowledged and is not in the log"):
+        kernel.publish([Row(7, 1.0)])
 
 
 def test_a_commit_that_was_refused_for_another_reason_is_no_race(lake_root, monkeypatch):
