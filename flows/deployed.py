@@ -1,4 +1,4 @@
-"""What Prefect runs: backfill, update and snapshot as flows that can be deployed.
+"""What Prefect runs: backfill, update, snapshot and maintain as flows that can be deployed.
 
 Each flow is one task around the plain function of the same name. The flow holds the venue's
 slot, the task is what is retried, and what it did is an artifact. Parameters are plain JSON.
@@ -25,9 +25,11 @@ from contracts.time import Span, SystemClock, parse_time
 from flows.backfill import Access, BackfillRequest
 from flows.backfill import backfill as run_backfill
 from flows.backfill import update as run_update
-from flows.deployed_text import failure_text, report_text, snapshot_text
+from flows.deployed_text import failure_text, maintain_text, report_text, snapshot_text
+from flows.maintain import MaintainRequest
+from flows.maintain import maintain as run_maintain
 from flows.snapshot import snapshot as run_snapshot
-from flows.work import Progress, Work, open_work
+from flows.work import Progress, Work, open_work, standing_clock
 from lake.root import LIVE, read_lake
 from lake.settings import read_settings
 from lake.store import Store
@@ -212,6 +214,27 @@ async def _snapshot(*, root: str | None, label: str | None) -> str:
     text = await asyncio.to_thread(snapshot_text, manifest, label)
     await acreate_markdown_artifact(text, key="snapshot", description=manifest.snapshot_id)
     return manifest.snapshot_id
+
+
+@flow(name="maintain")
+async def maintain(*, root: str | None = None, apply: bool = True) -> dict[str, int]:
+    """Compact, write checkpoints, delete what nobody needs; return files and bytes.
+
+    Args:
+        root: The lake; null is what LAKE_ROOT says.
+        apply: Do it; false says in the artifact what would be done.
+    """
+    return await _maintain(root=root, apply=apply)
+
+
+@task(name="maintain", **RETRIES)
+async def _maintain(*, root: str | None, apply: bool) -> dict[str, int]:
+    store = Store(root or read_settings().root)
+    clock = await asyncio.to_thread(standing_clock, store)
+    work = await _work(root, None, clock=clock)
+    report = await run_maintain(work, MaintainRequest(apply=apply))
+    await acreate_markdown_artifact(maintain_text(report), key="maintain", description=work.run_id)
+    return report.counts()
 
 
 @asynccontextmanager

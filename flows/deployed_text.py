@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from contracts.errors import TidemarkError
     from flows.ingest import IngestReport, StreamReport
+    from flows.maintain import MaintainReport
     from flows.work import Work
     from lake.manifest import Manifest
 
@@ -52,6 +53,17 @@ def snapshot_text(manifest: Manifest, label: str | None = None) -> str:
         f"Label: {label or 'none'}. Lake: {manifest.beside['lake_id']}.",
     ]
     return "\n".join([*lines, "", *_table(["table", "version", "rows", "files"], rows)])
+
+
+def maintain_text(report: MaintainReport) -> str:
+    """Return what a maintenance did, or would do."""
+    title = "# Maintenance" if report.applied else "# Maintenance, a dry run"
+    rows = [
+        (each.part, each.table_name, each.place, each.files, f"{each.size_bytes:,}", each.reason)
+        for each in report.actions
+    ]
+    names = ["part", "table", "place", "files", "bytes", "reason"]
+    return "\n".join([title, "", *_table(names, rows), "", *(f"- {each}" for each in report.notes)])
 
 
 def _head(work: Work, attempt: int) -> list[str]:

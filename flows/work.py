@@ -7,7 +7,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lake.root import init_lake, read_lake
+from contracts.tables import LEDGER, RESPONSES
+from contracts.time import SteppedClock, SystemClock
+from lake.knowledge import newest_knowledge
+from lake.root import LIVE, init_lake, read_lake
 from lake.settings import Settings
 from lake.sources import Tables
 from lake.store import Store
@@ -71,6 +74,24 @@ class Work:
     def store(self) -> Store:
         """The lake's store."""
         return self.tables.store
+
+
+def standing_clock(store: Store) -> Clock:
+    """Return the clocks of a run that asks nobody.
+
+    Time: on a replayed lake the known clock stands at the newest knowledge, so that a
+    machine's clock never dates what a replay brought.
+
+    Raises:
+        LakeNotFoundError: There is no lake.
+    """
+    clock: Clock = SystemClock()
+    if read_lake(store).origin == LIVE:
+        return clock
+    tables = Tables(store, clock)
+    newest = [newest_knowledge(tables[name].head()) for name in (RESPONSES.name, LEDGER.name)]
+    known = [moment for moment in newest if moment is not None]
+    return SteppedClock(max(known)) if known else clock
 
 
 def open_work(

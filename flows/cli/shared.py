@@ -6,20 +6,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from contracts.tables import LEDGER, RESPONSES, State
-from contracts.time import Span, SteppedClock, SystemClock
+from contracts.tables import LEDGER, State
+from contracts.time import Span
 from flows.cli.say import complain, say
-from flows.work import open_work
-from lake.knowledge import newest_knowledge
+from flows.work import open_work, standing_clock
 from lake.ledger import fold, read_observations, runs
-from lake.root import LIVE, read_lake
-from lake.sources import Tables
 from lake.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from contracts.time import Clock
     from flows.ingest import IngestReport
     from flows.work import Work
     from lake.settings import Settings
@@ -28,18 +24,8 @@ _SPANS_SHOWN = 6
 
 
 def opened_for_repair(root: str, settings: Settings) -> Work:
-    """Open a lake for a run that asks nobody.
-
-    Time: on a replayed lake the known clock stands at the newest knowledge, so that a
-    machine's clock never dates what a replay brought.
-    """
-    store = Store(root)
-    clock: Clock = SystemClock()
-    if read_lake(store).origin != LIVE:
-        tables = Tables(store, clock)
-        newest = [newest_knowledge(tables[name].head()) for name in (RESPONSES.name, LEDGER.name)]
-        known = [moment for moment in newest if moment is not None]
-        clock = SteppedClock(max(known)) if known else clock
+    """Open a lake for a run that asks nobody."""
+    clock = standing_clock(Store(root))
     return open_work(root, clock=clock, origin=None, settings=settings)
 
 

@@ -31,5 +31,5 @@ def test_every_pin_of_prefect_stands_on_the_page(page, project):
 def test_every_schedule_stands_on_the_page(page, project):
     lines = (project / "prefect.yaml").read_text().splitlines()
     crons = [line.split('"')[1] for line in lines if "cron:" in line]
-    assert len(crons) == 2
+    assert len(crons) == 3
     assert [cron for cron in crons if f"`{cron}`" not in page] == []

@@ -175,6 +175,13 @@ def test_backfill_update_and_snapshot_run_under_prefect(lake_root):
     assert hours.collect().height == 27
     assert snapshot_id in asyncio.run(_artifact("snapshot"))
 
+    kept = _versions(lake_root)
+    maintained = _run(deployed.maintain, root=str(lake_root))
+    assert maintained.is_completed(), maintained.message
+    assert "# Maintenance" in asyncio.run(_artifact("maintain"))
+    assert _versions(lake_root)["silver.bars"] == kept["silver.bars"]
+    assert hours.collect().height == 27
+
 
 def test_a_failed_stream_fails_the_run_and_leaves_the_others(lake_root, tmp_path):
     sound = bars_frame("2026-03-01", 120)
@@ -299,7 +306,7 @@ def test_prefect_yaml_deploys_schedules_and_a_worker_runs_it(environment, projec
     prefect("work-pool", "create", "process", "--type", "process")
     prefect("--no-prompt", "deploy", "--all")
     found = asyncio.run(_deployments())
-    assert sorted(found) == ["backfill", "snapshot", "update"]
+    assert sorted(found) == ["backfill", "maintain", "snapshot", "update"]
     for deployment in found.values():
         [step] = deployment.pull_steps
         [(kind, at)] = step.items()
