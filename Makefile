@@ -12,7 +12,7 @@ TESTED := .tools/tested
 
 PACKAGES := contracts lake quality flows
 FOLDERS := $(wildcard tests/unit tests/property tests/integration tests/fault tests/e2e)
-SOURCES := $(shell find $(PACKAGES) tests benchmarks -name '*.py' 2>/dev/null) \
+SOURCES := $(shell find $(PACKAGES) tests benchmarks examples -name '*.py' 2>/dev/null) \
            $(shell find docs -name '*.md' 2>/dev/null) pyproject.toml uv.lock
 WORKERS ?= 2
 SEED ?= 1
@@ -80,7 +80,7 @@ $(TESTED): $(SOURCES) | $(ENVIRONMENT)
 	$(RUN_TESTS)
 
 $(ENVIRONMENT): pyproject.toml uv.lock .tools/uv-$(UV_VERSION)
-	$(UV) sync --frozen --no-python-downloads --python "$(PYTHON)"
+	$(UV) sync --frozen --no-python-downloads --python "$(PYTHON)" --group examples
 	touch $@
 
 .tools/uv-$(UV_VERSION):
