@@ -38,12 +38,14 @@ from contracts.errors import (
     UnsafeStoreError,
 )
 from contracts.time import to_millis
+from lake.leases import GRACE
 from lake.outcome import STORED_NOT, log_path, version_of
 from lake.parts import FileEntry, Part, write_part
 from lake.store import raise_store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from contracts.spec import TableSpec
     from contracts.time import Clock
@@ -262,9 +264,12 @@ class Table:
 
         Raises:
             UnsafeStoreError: The commit was acknowledged and is not in the log.
+            StoreUnavailableError: The files took so long that a vacuum may have deleted some.
         """
         commit_id = uuid.uuid4().hex
+        began = self._clock.storage()
         actions = self._actions(change)
+        self._refuse_late(began)
         seen = self._transaction_version(handle, app)
         failure = None
         try:
@@ -301,6 +306,16 @@ class Table:
             return handle.transaction_version(app)
         except (DeltaError, OSError) as error:
             self._raise_unreadable(error)
+
+    def _refuse_late(self, began: datetime) -> None:
+        """Refuse to commit files so old that a vacuum may take them for a crash's."""
+        if self._clock.storage() - began > GRACE / 2:
+            raise StoreUnavailableError(
+                f"Writing the files of a commit to {self.uri} took longer than half the "
+                f"vacuum's grace of {GRACE}",
+                remedy="Run again; nothing was committed",
+                outcome=STORED_NOT,
+            )
 
     def _actions(self, change: Change) -> list[AddAction | RemoveAction]:
         """Write the files; return what the commit says of them.

@@ -22,8 +22,9 @@ from kernel_support import (
     series,
 )
 
-from contracts.errors import ChecksumError, TornLogError
+from contracts.errors import ChecksumError, StoreUnavailableError, TornLogError
 from contracts.tables import BAR_REVISIONS, BARS, DELETIONS, RESPONSES, RUNS
+from contracts.time import SteppedClock
 from flows.cli.entry import main
 from flows.maintain import PARTS, MaintainRequest, maintain
 from flows.work import Progress, Work
@@ -477,6 +478,19 @@ def test_days_of_answers_are_compacted(kernel, monkeypatch):
     assert len(kernel.tables[RESPONSES.name].head().files) == 1
     assert kernel.rows(RESPONSES).equals(before)
     assert logical_hash(kernel, RESPONSES) == hashed
+
+
+def test_a_commit_whose_files_took_too_long_is_refused(kernel, monkeypatch):
+    kernel.publish(series(range(3)))
+    storage, written = SteppedClock.storage, []
+    monkeypatch.setattr(
+        SteppedClock, "storage", lambda self: storage(self) + len(written) * timedelta(minutes=31)
+    )
+    put = type(kernel.store).put
+    monkeypatch.setattr(type(kernel.store), "put", lambda *call: written.append(call) or put(*call))
+    with pytest.raises(StoreUnavailableError, match="half the vacuum's grace"):
+        kernel.publish([Row(1, 300.0)])
+    assert kernel.rows(BARS)["close"].max() < 300
 
 
 def test_a_run_is_noted_and_a_lake_without_anything_needs_nothing(kernel):
