@@ -283,7 +283,7 @@ def seal_early(
     Instruments with ``series`` rows in one write get files of their own; 0: none does.
     """
     monkeypatch.setattr("lake.layout.open_rows", lambda _: rows)
-    monkeypatch.setattr("lake.layout.series_rows", lambda _: series)
+    monkeypatch.setattr("lake.layout.series_rows", lambda spec: series if spec.series_rows else 0)
     monkeypatch.setattr("lake.layout.FAN_IN", fan_in)
 
 
