@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from kernel_support import BTC, ETH, KNOWN, Kernel, Row, response_of, seal_early, series
+from s3_proxy import FaultyGateway
 
 from contracts.tables import BARS, DELETIONS, RESPONSES
 from contracts.time import SystemClock
@@ -110,3 +111,27 @@ def test_the_doctor_finds_a_bucket_sound_and_names_what_is_missing(kernel, capsy
     assert told == [("files", code), ("snapshots", code)]
     assert main(["doctor", "--root", kernel.store.uri, "--format", "json"]) == 5
     assert "tidemark-secret" not in capsys.readouterr().out
+
+
+def test_what_maintenance_and_the_doctor_ask_of_a_bucket_is_bounded(ceph, kernel, monkeypatch):
+    with FaultyGateway(ceph.url) as gateway:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+        proxied = Kernel(kernel.store.uri, known=kernel.clock.known())
+        gateway.clear()
+        maintained(proxied, apply=False)
+        told(gateway, "lake maintain, a dry run", 120)
+        report = maintained(proxied)
+        objects = sum(each.files for each in report.actions)
+        told(gateway, f"lake maintain --apply, {objects} objects", 200 + 6 * objects)
+        monkeypatch.setattr("lake.doctor.FULL", (2 << 10,) * 2)
+        examine(Store(kernel.store.uri), SystemClock())
+        told(gateway, "lake doctor, without its probe of the store", 200)
+
+
+def told(gateway, what, most):
+    """Print what was asked since the last call, check its bound, and begin anew."""
+    asked = sum(gateway.counts.values())
+    kinds = ", ".join(f"{count} {name}" for name, count in gateway.counts.most_common())
+    print(f"{what}: {asked} requests ({kinds})")  # noqa: T201 - the figures are what is asked for
+    assert asked <= most, f"{what}: {asked} requests, at most {most}"
+    gateway.clear()
