@@ -30,8 +30,8 @@ __all__ = ["Listed", "Store", "raise_store_error", "storage_errors"]
 
 _WRITER = "tidemark-writer"
 _CREATES = 3
-_ONE_PUT = 32 << 20
-_PART = 16 << 20
+_ONE_PUT = 16 << 20
+_PART = 8 << 20
 
 
 class Store:

@@ -57,9 +57,9 @@ class Timing:
     """
 
     connect: timedelta = timedelta(seconds=3)
-    request: timedelta = timedelta(seconds=60)
+    request: timedelta = timedelta(seconds=30)
     retry: timedelta = timedelta(seconds=10)
-    retries: int = 20
+    retries: int = 100
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -54,6 +54,7 @@ PLANNED = (*BEFORE, *AFTER, "conflict", "slow", "stale")
 DROPPED = {"connection", "keep-alive", "transfer-encoding", "expect"}
 FOLDERS = ("snapshots", "leases", "labels", "pins", "locks", "probes")
 COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
+LARGEST = 1 << 30
 LINGER = struct.pack("ii", 1, 0)
 
 
@@ -100,6 +101,12 @@ def kind_of(method: str, path: str, query: str) -> str:
         return "commit" if COMMIT.search(path) else "checkpoint"
     folders = path.split("/")
     return next((name for name in FOLDERS if name in folders), folders[-1])
+
+
+def large_request(message, payload, protocol, writer, task) -> web.BaseRequest:
+    """Return a request whose body may be larger than aiohttp's usual megabyte."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST)
 
 
 @dataclass
@@ -179,7 +186,8 @@ class FaultyGateway:
         async with aiohttp.ClientSession(
             connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(60)
         ) as self._session:
-            runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
+            server = web.Server(self._handle, request_factory=large_request)
+            runner = web.ServerRunner(server, shutdown_timeout=0.1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()

@@ -91,7 +91,7 @@ def create_all(root, gate, who):
 def keep_writing(root, gate, who):
     """Revise bar 0 again and again, add a bar each time, and claim it in the ledger."""
     kernel = entered(root, gate, who)
-    for number in range(1, 40):
+    for number in range(1, 25):
         kernel.step(minutes=1)
         kernel.publish([Row(0, 1000.0 + number), Row(number, 1.0)])
         kernel.observe(0, number + 1)

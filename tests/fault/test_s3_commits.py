@@ -139,7 +139,7 @@ def test_a_lake_written_over_a_bad_network_holds_what_was_acknowledged(gateway, 
     gateway.hang = 0.1
     gateway.plan(seed, 1 / 12)
     expected = {row.minute: row.close for row in [*series(range(5)), Row(0, 7.0)]}
-    for number in range(12):
+    for number in range(8):
         rows = [Row(number, 500.0 + number), Row(100 + number, 1.0)]
         kernel.step(minutes=1)
         for _ in range(30):
@@ -154,7 +154,7 @@ def test_a_lake_written_over_a_bad_network_holds_what_was_acknowledged(gateway, 
             pytest.fail(f"seed {seed}: 30 tries of one write failed")
     struck = sum(seen.fault is not None for seen in gateway.log)
     gateway.clear()
-    assert struck > 10
+    assert struck > 5
     bars = Kernel(kernel.root, known=kernel.clock.known()).rows(BARS)
     minutes = (bars["open_time"] - START).dt.total_minutes()
     assert dict(zip(minutes, bars["close"], strict=True)) == expected

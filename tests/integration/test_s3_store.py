@@ -254,12 +254,13 @@ def test_a_store_that_ignores_the_condition_is_refused(gateway, s3_root, monkeyp
         probe(Store(s3_root), sizes=SHORT)
 
 
-def test_a_bucket_is_probed_once_before_its_first_write(gateway, s3_root):
+def test_a_bucket_is_probed_once_before_its_first_write(gateway, s3_root, monkeypatch):
+    monkeypatch.setattr("lake.probe.SHORT", SHORT)
     made = init_lake(Store(s3_root), origin="live")
     assert made.probed is not None
-    assert made.probed.startswith("8 writers, ")
+    assert made.probed == "8 writers, 27 keys, up to 1048576 bytes"
     probed = gateway.counts["PUT probes"]
-    assert probed >= 16
+    assert probed == 9 * 27
     assert init_lake(Store(s3_root), origin="live") == made == read_lake(Store(s3_root))
     assert gateway.counts["PUT probes"] == probed
 
