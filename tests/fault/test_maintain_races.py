@@ -88,25 +88,28 @@ def test_every_snapshot_made_beside_a_vacuum_without_grace_holds(tmp_path):
     root = tmp_path / "lake"
     Kernel(root, known=LATER).publish(series(range(10)))
     stop = threading.Event()
+    went: list[int] = []
 
     def revise_and_sweep():
         kernel, number = Kernel(root, known=LATER), 0
-        went = 0
         while not stop.is_set():
             kernel.step(seconds=1)
             kernel.publish([Row(number % 10, 300.0 + number)])
             number += 1
             rules = Rules(grace=ZERO)
-            went += len(sweep(kernel.tables, rules, run_id=f"run-{number}").doomed)
-        return went
+            went.extend([number] * len(sweep(kernel.tables, rules, run_id=f"r{number}").doomed))
 
     with ThreadPoolExecutor(1) as pool:
         sweeping = pool.submit(revise_and_sweep)
         pinning = Kernel(root, known=LATER)
-        made = [pinning.snapshot() for _ in range(25) if not time.sleep(0.05)]
+        made = []
+        deadline = time.monotonic() + 60
+        while (len(made) < 20 or not went) and time.monotonic() < deadline:
+            made.append(pinning.snapshot())
+            time.sleep(0.05 if went else 0.7)
         stop.set()
-        went = sweeping.result(timeout=120)
-    assert went > 0
+        sweeping.result(timeout=120)
+    assert went
     assert len({each.snapshot_id for each in made}) > 1
     for manifest in made:
         assert verify(pinning.store, manifest, level="deep").files
