@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "12"))
 STEPS = int(os.environ.get("TIDEMARK_MACHINE_STEPS", "14"))
 MOST_SNAPSHOTS = 4
+MAINTENANCE = ("compaction", "checkpoints", "vacuum", "vacuum", "vacuum_with_grace")
 
 SPANS = st.builds(
     lambda first, size: range(first, first + size), st.integers(0, 40), st.integers(1, 8)
@@ -68,8 +69,9 @@ class LakeMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         seal_early(self.patch, 20, fan_in=3, series=6)
 
-    @initialize(target=None)
+    @initialize()
     def begin(self) -> None:
+        """Begin with bars of two instruments and a snapshot of them."""
         self.folder = tempfile.TemporaryDirectory(prefix="tidemark-machine-")
         self.root = Path(self.folder.name) / "lake"
         self.kernel = Kernel(self.root)
@@ -77,6 +79,9 @@ class LakeMachine(RuleBasedStateMachine):
         self.pinned: dict[str, list[object]] = {}
         self.given_up: dict[str, list[object]] = {}
         self.release = 0
+        for name, last in zip(NAMES, (20, 9), strict=True):
+            self.ingest_rows(name, range(last), 100.0, None)
+        self.snapshot_under(None)
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -117,6 +122,10 @@ class LakeMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), minutes=SPANS, close=CLOSES, plan=PLANS)
     def ingest(self, name, minutes, close, plan) -> None:
+        """New bars, and some that are there already with this value or another."""
+        self.ingest_rows(name, minutes, close, plan)
+
+    def ingest_rows(self, name, minutes, close, plan) -> None:
         rows = rows_of(name, minutes, close)
         known = self.kernel.step(minutes=1)
 
@@ -128,9 +137,16 @@ class LakeMachine(RuleBasedStateMachine):
         self.model.publish(rows, known)
         self.model.present |= {(name, minute) for minute in minutes}
 
-    @precondition(lambda self: self.model.versions)
     @rule(data=st.data(), close=CLOSES, plan=PLANS)
     def revise(self, data, close, plan) -> None:
+        self.revise_rows(data, close, plan)
+
+    @rule(data=st.data(), close=CLOSES, plan=PLANS)
+    def revise_once_more(self, data, close, plan) -> None:
+        """Drawn as often as all maintenance together."""
+        self.revise_rows(data, close, plan)
+
+    def revise_rows(self, data, close, plan) -> None:
         keys = sorted(self.model.versions)
         chosen = data.draw(st.lists(st.sampled_from(keys), min_size=1, max_size=6, unique=True))
         rows = [row for name, at in chosen for row in rows_of(name, range(at, at + 1), close)]
@@ -138,24 +154,21 @@ class LakeMachine(RuleBasedStateMachine):
         self.disturbed(plan, lambda: self.kernel.publish(rows))
         self.model.publish(rows, known)
 
-    @precondition(lambda self: self.model.versions)
-    @rule()
-    def ingest_again(self) -> None:
+    @rule(name=st.sampled_from(NAMES))
+    def ingest_again(self, name) -> None:
         """What is stored already makes no commit."""
         self.kernel.step(minutes=1)
         before = self.kernel.versions()
-        for name in NAMES:
-            held = {key[1]: told for key, told in self.model.at(None).items() if key[0] == name}
-            rows = [
-                row
-                for at, (_, close) in held.items()
-                for row in rows_of(name, range(at, at + 1), close - at / 8)
-            ]
-            if rows:
-                assert self.kernel.publish(rows).new == 0
-                for minute in held:
-                    if (name, minute) in self.model.present:
-                        self.kernel.observe(minute, minute + 1, instrument=name)
+        held = {key[1]: told for key, told in self.model.at(None).items() if key[0] == name}
+        rows = [
+            row
+            for at, (_, close) in held.items()
+            for row in rows_of(name, range(at, at + 1), close - at / 8)
+        ]
+        assert self.kernel.publish(rows).new == 0
+        for minute in held:
+            if (name, minute) in self.model.present:
+                self.kernel.observe(minute, minute + 1, instrument=name)
         assert self.kernel.versions() == before
 
     @rule(minutes=st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True), plan=PLANS)
@@ -166,9 +179,12 @@ class LakeMachine(RuleBasedStateMachine):
 
     # What readers and keepers do ---------------------------------------------------------
 
-    @precondition(lambda self: self.model.versions and len(self.pinned) < MOST_SNAPSHOTS)
+    @precondition(lambda self: len(self.pinned) < MOST_SNAPSHOTS)
     @rule(plan=PLANS)
     def snapshot(self, plan) -> None:
+        self.snapshot_under(plan)
+
+    def snapshot_under(self, plan) -> None:
         manifest = self.disturbed(plan, self.kernel.snapshot)
         shown = frozen(self.kernel.lake(snapshot=manifest.snapshot_id))
         if manifest.snapshot_id in self.pinned:
@@ -176,8 +192,11 @@ class LakeMachine(RuleBasedStateMachine):
         self.pinned[manifest.snapshot_id] = shown
         self.given_up.pop(manifest.snapshot_id, None)
 
-    @rule(plan=PLANS)
-    def compact(self, plan) -> None:
+    @rule(what=st.sampled_from(MAINTENANCE), plan=PLANS)
+    def maintain(self, what, plan) -> None:
+        getattr(self, f"maintain_by_{what}")(plan)
+
+    def maintain_by_compaction(self, plan) -> None:
         """Compact everything, as if the year were over; nobody sees a difference."""
         before = self.hashes()
         self.disturbed(plan, lambda: compact_all(self.kernel))
@@ -186,12 +205,10 @@ class LakeMachine(RuleBasedStateMachine):
         compact_all(self.kernel)
         assert self.kernel.versions() == versions
 
-    @rule(plan=PLANS)
-    def checkpoint(self, plan) -> None:
+    def maintain_by_checkpoints(self, plan) -> None:
         self.disturbed(plan, lambda: [table.checkpoint() for table in standing(self.kernel)])
 
-    @rule(plan=PLANS)
-    def vacuum(self, plan) -> None:
+    def maintain_by_vacuum(self, plan) -> None:
         """Delete all that nothing reaches: exactly that is gone, and each object has its row.
 
         With no grace a listing must not be stale; how long it may be is what the grace is for.
@@ -199,14 +216,13 @@ class LakeMachine(RuleBasedStateMachine):
         self.disturbed(plan, lambda: vacuum_all(self.kernel), fresh=True)
         assert data_files(self.kernel) == reachable(self.kernel)
 
-    @rule(plan=PLANS)
-    def vacuum_with_grace(self, plan) -> None:
+    def maintain_by_vacuum_with_grace(self, plan) -> None:
         """What was written or removed within the grace stays, whatever a listing lacks."""
         before = data_files(self.kernel)
         self.disturbed(plan, lambda: vacuum_all(self.kernel, grace=timedelta(hours=1)))
         assert data_files(self.kernel) >= before
 
-    @precondition(lambda self: self.pinned)
+    @precondition(lambda self: len(self.pinned) > 1)
     @rule(data=st.data(), plan=PLANS)
     def unpin(self, data, plan) -> None:
         """What is unpinned is no longer promised; it reads as before, or says what is gone."""
@@ -225,15 +241,12 @@ class LakeMachine(RuleBasedStateMachine):
             gone = str(error)
         assert "unpinned" in gone if gone else shown == self.given_up[snapshot_id]
 
-    @rule()
-    def restarted(self) -> None:
-        self.restart()
-
-    @rule()
-    def upgraded(self) -> None:
-        """Another release of the code goes on with the same lake."""
-        self.release += 1
-        self.patch.setattr("lake.snapshots.code_version", lambda told=self.release: f"9.{told}")
+    @rule(upgraded=st.booleans())
+    def restarted(self, upgraded) -> None:
+        """Another process goes on with the lake, at times of another release."""
+        if upgraded:
+            self.release += 1
+            self.patch.setattr("lake.snapshots.code_version", lambda told=self.release: f"9.{told}")
         self.restart()
 
     # What holds after every step -----------------------------------------------------
