@@ -168,12 +168,14 @@ class Soak:
         seed: Decides everything.
         say: Hears how it goes.
         ceph: The server below, where it may be killed.
+        generated: Whether to use the generated tape though a recorded one is there.
     """
 
     root: str
     seed: int
     say: Callable[[str], object]
     ceph: Ceph | None = None
+    generated: bool = False
     first: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     shown: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -182,7 +184,7 @@ class Soak:
 
     def fill(self) -> None:
         """Make the lake from a tape, and pin it."""
-        recorded = (RECORDED / "tape.toml").is_file()
+        recorded = (RECORDED / "tape.toml").is_file() and not self.generated
         tape = Tape.load(RECORDED) if recorded else GeneratedTape(self.seed)
         asyncio.run(_backfilled(self.root, tape))
         hands = Hands(self.root, 0)

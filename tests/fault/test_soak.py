@@ -19,14 +19,14 @@ def test_a_lake_on_s3_holds_its_pin_through_kills_of_writer_and_gateway(own_ceph
 
 
 def test_a_lake_in_a_folder_holds_its_pin_through_kills(tmp_path):
-    soak = Soak(str(tmp_path / "lake"), 12, lambda _: None)
+    soak = Soak(str(tmp_path / "lake"), 12, lambda _: None, generated=True)
     soak.fill()
     soak.run(20, kills=1)
     soak.finish()
 
 
 def test_a_soak_notices_a_row_that_it_did_not_write(tmp_path):
-    soak = Soak(str(tmp_path / "lake"), 13, lambda _: None)
+    soak = Soak(str(tmp_path / "lake"), 13, lambda _: None, generated=True)
     soak.fill()
     stream = min(soak.volumes)
     opened = min(soak.volumes[stream])
