@@ -37,7 +37,9 @@ from machine_support import (
     vacuum_all,
 )
 
-from contracts.errors import SnapshotIncompleteError, StorageError
+from contracts.errors import ChecksumError, SnapshotIncompleteError, StorageError
+from lake.manifest import load_manifest
+from lake.reach import manifest_paths
 from lake.rowhash import combine
 from lake.verify import verify
 
@@ -186,6 +188,7 @@ class LakeMachine(RuleBasedStateMachine):
 
     def snapshot_under(self, plan) -> None:
         manifest = self.disturbed(plan, self.kernel.snapshot)
+        assert self.kernel.snapshot().snapshot_id == manifest.snapshot_id
         shown = frozen(self.kernel.lake(snapshot=manifest.snapshot_id))
         if manifest.snapshot_id in self.pinned:
             assert shown == self.pinned[manifest.snapshot_id]
@@ -240,6 +243,20 @@ class LakeMachine(RuleBasedStateMachine):
         except SnapshotIncompleteError as error:
             gone = str(error)
         assert "unpinned" in gone if gone else shown == self.given_up[snapshot_id]
+
+    @precondition(lambda self: self.pinned)
+    @rule(data=st.data())
+    def flip_a_byte(self, data) -> None:
+        """Rot is found and named, and nothing is the worse for it when the file is restored."""
+        manifest = load_manifest(self.kernel.store, data.draw(st.sampled_from(sorted(self.pinned))))
+        paths = sorted(manifest_paths(manifest))
+        file = self.root / data.draw(st.sampled_from(paths))
+        sound = file.read_bytes()
+        at = data.draw(st.integers(0, len(sound) - 1))
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        with pytest.raises(ChecksumError, match=file.name):
+            verify(self.kernel.store, manifest)
+        file.write_bytes(sound)
 
     @rule(upgraded=st.booleans())
     def restarted(self, upgraded) -> None:
