@@ -245,7 +245,8 @@ class Soak:
         timer.start()
         try:
             operate(self.root, self.seed, number, what, self.first)
-        except StorageError as error:
+        except (StorageError, OSError, pl.exceptions.PolarsError) as error:
+            # A LazyFrame that is collected by its reader fails as Polars fails.
             self.counts[f"failed: {type(error).__name__}"] += 1
         timer.join()
         self.ceph.start_gateway()
