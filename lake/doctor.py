@@ -36,6 +36,7 @@ from lake.manifest import load_manifest, snapshot_ids
 from lake.pinlog import pin_states
 from lake.probe import FOLDER as PROBES
 from lake.probe import FULL, probe
+from lake.reach import manifest_paths
 from lake.root import LIVE, read_lake
 from lake.sources import Tables
 from lake.vacuum import Rules, put_back, survey
@@ -175,16 +176,28 @@ def _tables(exam: _Exam) -> Iterator[Finding]:
             yield needs_you("tables", error)
             continue
         if view.version < 0:
-            if not any(path.endswith(".parquet") for path in exam.listing(spec)):
-                continue
-            yield Finding(
-                "tables", OK, f"{spec.name}: never committed to; files of a crash lie there"
-            )
+            yield from _without_log(exam, spec)
             continue
         exam.views[spec.name] = view
         rows = sum(entry.rows for entry in view.files)
         told = f"{spec.name}: version {view.version}, {len(view.files):,} files, {rows:,} rows"
         yield Finding("tables", OK, told)
+
+
+def _without_log(exam: _Exam, spec: TableSpec) -> Iterator[Finding]:
+    """A table is created before its first file is written; only an import brings files alone."""
+    files = {path for path in exam.listing(spec) if path.endswith(".parquet")}
+    for snapshot_id in snapshot_ids(exam.store) if files else ():
+        try:
+            files -= manifest_paths(load_manifest(exam.store, snapshot_id))
+        except TidemarkError:
+            continue
+    if files:
+        error = TornLogError(
+            f"{spec.name}: {len(files):,} data files and no log: the table reads as empty",
+            remedy=f"{_RESTORE}: the folder {exam.store.uri_of(spec.path)}/_delta_log",
+        )
+        yield needs_you("tables", error)
 
 
 def _properties(exam: _Exam) -> Iterator[Finding]:

@@ -206,9 +206,10 @@ def _loose_files(tables: Tables, spec: TableSpec, rules: Rules, now: datetime) -
     """
     store = tables.store
     listing = store.listing(spec.path)
-    if not listing:
-        return []
-    removed = removed_since(store, spec, log_of(spec, listing), now - rules.grace)
+    log = log_of(spec, listing)
+    if log.newest < 0:
+        return []  # Nothing yet, an import, or a log that was lost: then nobody can tell.
+    removed = removed_since(store, spec, log, now - rules.grace)
     named = {f"{spec.path}/{entry.path}" for entry in tables[spec.name].head().files}
     found = []
     for path, listed in listing.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from lake.doctor import MENDED, NEEDS_YOU, OK, examine, gravest
 from lake.labels import set_label
 from lake.leases import lease
 from lake.store import Store
+from lake.vacuum import Rules, sweep
 
 
 @pytest.fixture
@@ -252,3 +254,15 @@ def test_the_command_prints_lines_or_json_and_ends_with_the_gravest_code(kernel,
     rows = json.loads(capsys.readouterr().out)
     assert {row["verdict"] for row in rows} == {OK, NEEDS_YOU}
     assert all(row["remedy"] for row in rows if row["verdict"] == NEEDS_YOU)
+
+
+def test_a_table_whose_log_was_lost_is_named_and_none_of_its_files_goes(kernel):
+    shutil.rmtree(kernel.root / BARS.path / "_delta_log")
+    files = set((kernel.root / BARS.path).rglob("*.parquet"))
+    found = only(examined(kernel))
+    assert (found.check, found.code) == ("tables", "storage.torn_log")
+    assert "no log" in found.found
+    assert BARS.name in found.found
+    reopened = Kernel(kernel.root)
+    sweep(reopened.tables, Rules(timedelta(0), lease_grace=timedelta(0)), run_id="test")
+    assert set((kernel.root / BARS.path).rglob("*.parquet")) == files
