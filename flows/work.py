@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from contracts.tables import LEDGER, RESPONSES
 from contracts.time import SteppedClock, SystemClock
 from lake.knowledge import newest_knowledge
-from lake.root import LIVE, init_lake, read_lake
+from lake.locked import refuse_when_locked
+from lake.root import LIVE, init_lake, read_lake, writable_lake
 from lake.settings import Settings
 from lake.sources import Tables
 from lake.store import Store
@@ -117,10 +118,11 @@ def open_work(
         LakeNotFoundError: There is no lake, and ``origin`` is None.
         LakeFormatError: The lake was written by a newer Tidemark.
     """
+    refuse_when_locked(f"the newest state of {root}")
     settings = settings or Settings()
     store = Store(root, fsync=settings.fsync)
     if origin is None:
-        read_lake(store)
+        writable_lake(store)
     else:
         init_lake(store, origin=origin)
     run_id = f"{clock.storage():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -36,7 +36,7 @@ from lake.manifest import load_manifest, snapshot_ids
 from lake.pinlog import pin_states
 from lake.probe import FOLDER as PROBES
 from lake.probe import FULL, probe
-from lake.reach import manifest_paths
+from lake.reach import check_heads, manifest_paths
 from lake.root import LIVE, read_lake
 from lake.sources import Tables
 from lake.vacuum import Rules, put_back, survey
@@ -169,19 +169,38 @@ def _lake(exam: _Exam) -> Iterator[Finding]:
 
 def _tables(exam: _Exam) -> Iterator[Finding]:
     """Open every table; that compares its schema with the contract."""
+    if read_lake(exam.store).holds is not None:
+        yield Finding("tables", OK, "an export: it has snapshots, and no newest state")
+        return
+    lost = False
     for spec in TABLES.values():
         try:
             view = exam.tables[spec.name].head()
         except TidemarkError as error:
             yield needs_you("tables", error)
+            lost = True
             continue
         if view.version < 0:
-            yield from _without_log(exam, spec)
+            for finding in _without_log(exam, spec):
+                yield finding
+                lost = True
             continue
         exam.views[spec.name] = view
         rows = sum(entry.rows for entry in view.files)
         told = f"{spec.name}: version {view.version}, {len(view.files):,} files, {rows:,} rows"
         yield Finding("tables", OK, told)
+    if not lost:
+        yield from _shortened(exam)
+
+
+def _shortened(exam: _Exam) -> Iterator[Finding]:
+    """Tell of a table that snapshots know at a newer version."""
+    try:
+        check_heads(exam.tables)
+    except TornLogError as error:
+        yield needs_you("tables", error)
+    except StorageError:
+        return  # A manifest that is not what it was; the check of snapshots names it.
 
 
 def _without_log(exam: _Exam, spec: TableSpec) -> Iterator[Finding]:
@@ -347,7 +366,10 @@ def _leases(exam: _Exam) -> Iterator[Finding]:
 
 def _leftovers(exam: _Exam) -> Iterator[Finding]:
     rules = Rules(grace=GRACE, data=False)
-    found = survey(exam.tables, rules, now=exam.clock.storage())
+    try:
+        found = survey(exam.tables, rules, now=exam.clock.storage())
+    except (ChecksumError, SnapshotIncompleteError):
+        return  # The checks of snapshots and names tell of it.
     left = [each for each in found.doomed if each.reason == "leftover"]
     if left:
         size = sum(each.size for each in left)

@@ -23,6 +23,7 @@ from contracts.errors import (
     LakeOriginError,
     RequestError,
     SnapshotIncompleteError,
+    StorageError,
     StoreUnavailableError,
 )
 from lake.labels import resolve_snapshot
@@ -34,7 +35,7 @@ from lake.manifest import (
     manifest_path,
     read_manifest,
 )
-from lake.pinlog import explained, pinned_ids
+from lake.pinlog import PinState, add_event, explained, is_pinned, pinned_ids
 from lake.root import init_export, read_lake
 from lake.verify import verify
 
@@ -171,9 +172,8 @@ def _carry(
     with _LongLease(target, clock) as renew:
         copied = _copy_all(source, target, manifest, work, renew=renew, on_progress=on_progress)
         renew()
-        _put_manifest(source, target, manifest.snapshot_id)
-        _refuse_under_maintenance(target, clock, manifest.snapshot_id)
-        verify(target, manifest, level="quick")
+        made = _put_manifest(source, target, manifest.snapshot_id)
+        _keep(target, clock, manifest, made=made)
     return Carried(
         manifest.snapshot_id,
         len(work),
@@ -181,6 +181,21 @@ def _carry(
         len(copied),
         sum(copied),
     )
+
+
+def _keep(target: Store, clock: Clock, manifest: Manifest, *, made: bool) -> None:
+    """Pin what was carried; where a vacuum may have taken a file of it, give it up again."""
+    name = manifest.snapshot_id
+    given_up = not is_pinned(target, name)
+    if given_up:
+        add_event(target, clock, name, PinState.PINNED, why="carried here again")
+    try:
+        _refuse_under_maintenance(target, clock, name)
+        verify(target, manifest, level="quick")
+    except StorageError:
+        if made or given_up:
+            add_event(target, clock, name, PinState.UNPINNED, why="its files may be gone")
+        raise
 
 
 def _prepare(source: Store, target: Store, info: LakeInfo) -> None:
@@ -269,15 +284,18 @@ def _sha256(data: bytes | None) -> str:
     return "" if data is None else hashlib.sha256(data).hexdigest()
 
 
-def _put_manifest(source: Store, target: Store, snapshot_id: str) -> None:
-    """Put the manifest as it is, byte by byte; one that stands must say the same."""
+def _put_manifest(source: Store, target: Store, snapshot_id: str) -> bool:
+    """Put the manifest as it is, byte by byte; one that stands must say the same.
+
+    Tells whether it was put.
+    """
     path = manifest_path(snapshot_id)
     content = source.get(path)
     if content is None:
         raise SnapshotIncompleteError(f"{source.uri_of(path)} vanished", remedy=_REMEDY, path=path)
     manifest = read_manifest(source, snapshot_id, content)
     if target.create(path, content):
-        return
+        return True
     standing = find_manifest(target, snapshot_id)
     if standing is None:
         raise StoreUnavailableError(
@@ -289,6 +307,7 @@ def _put_manifest(source: Store, target: Store, snapshot_id: str) -> None:
             remedy="Carry this one to a place of its own",
             path=path,
         )
+    return False
 
 
 def _refuse_under_maintenance(target: Store, clock: Clock, snapshot_id: str) -> None:

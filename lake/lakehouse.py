@@ -261,6 +261,7 @@ class Lake:
             TableNotPinnedError: One of ``tables`` is not pinned by both.
         """
         from lake.diff import diff_snapshots
+        from lake.locked import refuse_when_locked
 
         if self._manifest is None:
             raise RequestError(
@@ -268,6 +269,8 @@ class Lake:
                 remedy="Open the lake with snapshot=; pin the heads first, that costs little",
             )
         new = resolve_snapshot(self._store, other)
+        if new.snapshot_id != self._manifest.snapshot_id:
+            refuse_when_locked(f"snapshot {new.snapshot_id} of {self._store.uri}")
         return diff_snapshots(self._store, self._manifest, new, rows=rows, tables=tables)
 
 

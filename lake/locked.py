@@ -106,6 +106,17 @@ def locked_bars(
     return rows.lazy()
 
 
+def refuse_when_locked(what: str) -> None:
+    """Refuse in a run that is bound to a lock what would show or change another state.
+
+    Raises:
+        LockedRunError: The run is bound to a lock.
+    """
+    binding = os.environ.get(LOCK_VARIABLE)
+    if binding:
+        raise _refused(read_lock(binding), what)
+
+
 def same_place(first: str | Path, second: str | Path) -> bool:
     """Tell whether two roots are one place."""
     return _place(first) == _place(second)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from contracts.errors import SnapshotIncompleteError, TornLogError
 from contracts.tables import TABLES
-from lake.manifest import load_manifest
-from lake.pinlog import pinned_ids
+from lake.labels import every_label
+from lake.locks import every_lock
+from lake.manifest import load_manifest, manifest_path, snapshot_ids
+from lake.pinlog import pin_state, pinned_ids
+from lake.root import read_lake
 
 if TYPE_CHECKING:
     from lake.manifest import Manifest
@@ -30,11 +34,20 @@ class PinnedFiles:
         """Return the paths, below the lake's root, as the pins stand at this moment.
 
         Raises:
+            SnapshotIncompleteError: A manifest is gone that a label or a lock names.
             ChecksumError: A manifest is not what was written: nobody can tell what it needs.
             LakeFormatError: A manifest was written by a newer Tidemark.
         """
         needed: set[str] = set()
-        for snapshot_id in pinned_ids(self._store):
+        pinned = pinned_ids(self._store)
+        for name, who in named_snapshots(self._store).items():
+            if name not in pinned and pin_state(self._store, name).keeps:
+                raise SnapshotIncompleteError(
+                    f"The manifest of snapshot {name} is gone, and {who} names it",
+                    remedy=f"Restore {self._store.uri_of(manifest_path(name))} from a copy",
+                    snapshot_id=name,
+                )
+        for snapshot_id in pinned:
             if snapshot_id not in self._known:
                 self._known[snapshot_id] = manifest_paths(load_manifest(self._store, snapshot_id))
             needed |= self._known[snapshot_id]
@@ -48,6 +61,39 @@ def manifest_paths(manifest: Manifest) -> frozenset[str]:
         for pinned in manifest.tables.values()
         for told in pinned["files"]
     )
+
+
+def named_snapshots(store: Store) -> dict[str, str]:
+    """Return the snapshots that labels and locks name, and one of those who do."""
+    named = {label.snapshot_id: f"label {label.label!r}" for label in every_label(store)}
+    return named | {lock.snapshot_id: f"lock {lock}" for lock in every_lock(store)}
+
+
+def check_heads(tables: Tables) -> None:
+    """Refuse a lake whose newest commits are gone: what they named would look needless.
+
+    A snapshot tells the version that each table had; no head of the same lake may be older.
+
+    Raises:
+        TornLogError: A head is older than a snapshot of this lake.
+    """
+    store = tables.store
+    lake_id = read_lake(store).lake_id
+    versions: dict[str, int] = {}
+    for snapshot_id in snapshot_ids(store):
+        manifest = load_manifest(store, snapshot_id)
+        if manifest.beside["lake_id"] != lake_id:
+            continue
+        for name, pinned in manifest.tables.items():
+            if name in TABLES and name not in versions:
+                versions[name] = tables[name].head().version
+            if versions.get(name, pinned["version"]) < pinned["version"]:
+                raise TornLogError(
+                    f"{name} is at version {versions[name]}, and snapshot {snapshot_id} was made "
+                    f"at version {pinned['version']}: newer commits are gone",
+                    remedy=f"Restore {store.uri_of(pinned['path'])}/_delta_log from a copy",
+                    table=name,
+                )
 
 
 def head_files(tables: Tables) -> dict[str, FileEntry]:

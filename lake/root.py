@@ -56,18 +56,29 @@ def init_lake(store: Store, *, origin: str) -> LakeInfo:
     if store.is_local or store.get(_NAME) is None:
         info = LakeInfo(FORMAT, uuid.uuid4().hex, origin, _probed(store))
         _write(store, info)
-    found = read_lake(store)
-    if found.holds is not None:
-        raise SettingsError(
-            f"{store.uri} holds exported snapshots only, and nothing is written to it",
-            remedy="Use another --root",
-        )
+    found = writable_lake(store)
     if found.origin != origin:
         raise LakeOriginError(
             f"The lake at {store.uri} holds data of origin {found.origin}, not {origin}",
             remedy="Use another --root: recorded, generated and live data never mix",
             origin=found.origin,
             asked=origin,
+        )
+    return found
+
+
+def writable_lake(store: Store) -> LakeInfo:
+    """Return what a lake says of itself, if it is one that is written to.
+
+    Raises:
+        LakeNotFoundError: There is no lake.
+        SettingsError: It is an export of snapshots.
+    """
+    found = read_lake(store)
+    if found.holds is not None:
+        raise SettingsError(
+            f"{store.uri} holds exported snapshots only, and nothing is written to it",
+            remedy="Use another --root",
         )
     return found
 

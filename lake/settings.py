@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     vacuum_grace_hours: float = Field(
         default=1.0,
         ge=1,
+        le=87_600,
         description="Maintenance deletes no file that is younger, or was in use more recently.",
     )
     bronze_days: int | None = Field(

@@ -9,6 +9,7 @@ Polars is given the keys of the moment with each scan.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,12 @@ def _refuse_unsafe(told: Mapping[str, str]) -> None:
 
 def _check_endpoint(shared: Mapping[str, str]) -> None:
     endpoint = shared.get("AWS_ENDPOINT_URL", "")
+    if endpoint and not re.match(r"https?://[^\s/]+", endpoint):
+        raise SettingsError(
+            f"AWS_ENDPOINT_URL is {endpoint!r}, which is no address",
+            remedy="Give one such as https://storage.example.com:9000",
+            setting="AWS_ENDPOINT_URL",
+        )
     if endpoint.startswith("http://") and not _is_true(shared.get("AWS_ALLOW_HTTP")):
         raise SettingsError(
             "The endpoint of the bucket is http:// and not encrypted",

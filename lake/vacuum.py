@@ -30,7 +30,7 @@ from lake.appends import append_missing
 from lake.leases import GRACE, every_lease, find_lease, lease
 from lake.logs import log_of, removed_since
 from lake.probe import FOLDER as PROBES
-from lake.reach import PinnedFiles, head_files
+from lake.reach import PinnedFiles, check_heads, head_files
 from lake.snapshots import code_version
 from lake.store import storage_errors
 
@@ -118,6 +118,7 @@ def survey(tables: Tables, rules: Rules, *, now: datetime) -> Survey:
     """
     loose: list[Doomed] = []
     if rules.data:
+        check_heads(tables)
         for spec in TABLES.values():
             loose += _loose_files(tables, spec, rules, now)
     if rules.leftovers:

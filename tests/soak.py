@@ -233,7 +233,7 @@ class Soak:
         process = subprocess.Popen([*command, what, self.first], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(dice.uniform(0.0, 0.6))
+        time.sleep(dice.uniform(0.0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         self.counts["writer killed" if process.returncode == -signal.SIGKILL else "too late"] += 1

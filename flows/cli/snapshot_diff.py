@@ -45,7 +45,9 @@ def diff(
     from flows.cli.output import emit
     from lake.diff import diff_snapshots
     from lake.labels import resolve_snapshot
+    from lake.locked import refuse_when_locked
 
+    refuse_when_locked(f"a comparison of {a} with {b}")
     store, old = found(common, a)
     new = resolve_snapshot(store, b)
     told = diff_snapshots(store, old, new, rows=rows, tables=table_names(tables))

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from kernel_support import KNOWN, Kernel, Row, response_of, series
 
-from contracts.errors import LakeNotFoundError
+from contracts.errors import LakeNotFoundError, TornLogError
 from contracts.tables import BARS, LEDGER, RESPONSES
 from contracts.time import SystemClock
 from flows.cli.entry import main
@@ -264,5 +264,6 @@ def test_a_table_whose_log_was_lost_is_named_and_none_of_its_files_goes(kernel):
     assert "no log" in found.found
     assert BARS.name in found.found
     reopened = Kernel(kernel.root)
-    sweep(reopened.tables, Rules(timedelta(0), lease_grace=timedelta(0)), run_id="test")
+    with pytest.raises(TornLogError):
+        sweep(reopened.tables, Rules(timedelta(0), lease_grace=timedelta(0)), run_id="test")
     assert set((kernel.root / BARS.path).rglob("*.parquet")) == files

@@ -111,7 +111,7 @@ def test_unknown_tables_and_snapshots(kernel):
     with pytest.raises(UnknownTableError, match=r"silver\.bars"):
         kernel.lake().scan("silver.bar")
     first = kernel.snapshot().snapshot_id
-    for wrong in (first[:-1], "", "../lake", "2026-01-01-00000000"):
+    for wrong in (f"{first[:-1]}x", "", "../lake", "2026-01-01-00000000"):
         with pytest.raises(UnknownSnapshotError, match=first):
             kernel.lake(snapshot=wrong)
     with pytest.raises(RequestError, match="Only a snapshot"):
