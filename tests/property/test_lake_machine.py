@@ -46,7 +46,8 @@ from lake.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# `make soak` and the nightly run go further than CI.
+# For longer: TIDEMARK_MACHINE_EXAMPLES=500 HYPOTHESIS_PROFILE=search pytest -o timeout=0 THIS_FILE.
+# A failure prints the steps, the seeds of the faults, and what reproduces it.
 EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "12"))
 STEPS = int(os.environ.get("TIDEMARK_MACHINE_STEPS", "14"))
 MOST_SNAPSHOTS = 4
