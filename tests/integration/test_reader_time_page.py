@@ -54,12 +54,3 @@ def test_the_page_quotes_the_error_as_it_is(example):
     with pytest.raises(BeforeFirstKnowledgeError) as error:
         names["lk"].bars(BTC, timeframe="1m", known_at="2026-03-31")
     assert error.value.message in " ".join(page.split())
-
-
-def test_every_test_that_the_snapshot_page_names_exists(project):
-    page = (project / "docs" / "snapshots.md").read_text()
-    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
-    assert len(named) >= 10
-    for path, test in named:
-        text = (project / path).read_text()
-        assert not test or f"def {test}(" in text, (path, test)
