@@ -31,12 +31,12 @@ from lake.knowledge import CLOCK_TOLERANCE, newest_knowledge
 from lake.labels import every_label
 from lake.leases import GRACE, every_lease
 from lake.locks import every_lock
-from lake.logs import commit_path, log_of
+from lake.logs import log_of, log_path
 from lake.manifest import load_manifest, snapshot_ids
 from lake.pinlog import pin_states
 from lake.probe import FOLDER as PROBES
 from lake.probe import FULL, probe
-from lake.reach import check_heads, manifest_paths
+from lake.reach import PinnedFiles, check_heads
 from lake.root import LIVE, read_lake
 from lake.sources import Tables
 from lake.vacuum import Rules, put_back, survey
@@ -196,7 +196,7 @@ def _tables(exam: _Exam) -> Iterator[Finding]:
 def _shortened(exam: _Exam) -> Iterator[Finding]:
     """Tell of a table that snapshots know at a newer version."""
     try:
-        check_heads(exam.tables)
+        check_heads(exam.tables, PinnedFiles(exam.store))
     except TornLogError as error:
         yield needs_you("tables", error)
     except StorageError:
@@ -208,7 +208,7 @@ def _without_log(exam: _Exam, spec: TableSpec) -> Iterator[Finding]:
     files = {path for path in exam.listing(spec) if path.endswith(".parquet")}
     for snapshot_id in snapshot_ids(exam.store) if files else ():
         try:
-            files -= manifest_paths(load_manifest(exam.store, snapshot_id))
+            files -= load_manifest(exam.store, snapshot_id).files.keys()
         except TidemarkError:
             continue
     if files:
@@ -257,14 +257,14 @@ def _logs(exam: _Exam) -> Iterator[Finding]:
 
 
 def _torn(exam: _Exam, spec: TableSpec, version: int, what: str) -> Finding:
-    path = exam.store.uri_of(commit_path(spec, version))
+    path = exam.store.uri_of(log_path(spec.path, version))
     message = f"{spec.name}: commit {version} {what} ({path})"
     remedy = f"{_RESTORE}, or move it away and ingest its span again"
     return needs_you("logs", TornLogError(message, remedy=remedy))
 
 
 def _parses(store: Store, spec: TableSpec, version: int) -> bool:
-    content = store.get(commit_path(spec, version)) or b""
+    content = store.get(log_path(spec.path, version)) or b""
     try:
         return all(isinstance(json.loads(line), dict) for line in content.splitlines() if line)
     except ValueError:

@@ -189,7 +189,9 @@ def _without_snapshot(lock: Lock, store: Store, clock: Clock) -> Iterator[Change
 def _head_changes(lock: Lock, tables: Tables) -> Iterator[Change]:
     for name, view in tables.views(list(lock.tables)).items():
         locked = lock.tables[name]
-        hashes = [read_row_hash(tables.store, view.spec, entry) for entry in view.files]
+        hashes = [
+            entry.row_hash or read_row_hash(tables.store, view.spec, entry) for entry in view.files
+        ]
         here = Answer(sum(entry.rows for entry in view.files), combine(hashes))
         if here.logical_hash != locked.logical_hash:
             yield _rows_change(f"newest {name}", Answer(locked.rows, locked.logical_hash), here)

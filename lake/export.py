@@ -4,7 +4,8 @@ An export is a place with a ``lake.json`` that says it holds snapshots only: no 
 no newest state, and nobody writes data there. It keeps the folders of a lake, so whoever opens
 it with the id reads what the lake read.
 
-Files go first and the manifest last, so a snapshot is there whole or not at all. What a run
+Files go first and the manifest last, so a snapshot is there whole or not at all; where a vacuum
+was under way meanwhile, it is given up again and the command says so. What a run
 that was killed had copied is found by size and SHA-256 and not copied again. A lease is held
 all the while: a vacuum of the receiving lake waits for it.
 """
@@ -19,15 +20,13 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import (
     ChecksumError,
-    CommitConflictError,
     LakeOriginError,
     RequestError,
     SnapshotIncompleteError,
-    StorageError,
     StoreUnavailableError,
 )
 from lake.labels import resolve_snapshot
-from lake.leases import GRACE, held, lease
+from lake.leases import GRACE, lease
 from lake.manifest import (
     content_hash,
     find_manifest,
@@ -36,8 +35,8 @@ from lake.manifest import (
     read_manifest,
 )
 from lake.pinlog import PinState, add_event, explained, is_pinned, pinned_ids
+from lake.pins import make_sure
 from lake.root import init_export, read_lake
-from lake.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +172,12 @@ def _carry(
         copied = _copy_all(source, target, manifest, work, renew=renew, on_progress=on_progress)
         renew()
         made = _put_manifest(source, target, manifest.snapshot_id)
-        _keep(target, clock, manifest, made=made)
+        given_up = not is_pinned(target, manifest.snapshot_id)
+        if given_up:
+            add_event(
+                target, clock, manifest.snapshot_id, PinState.PINNED, why="carried here again"
+            )
+        make_sure(target, clock, manifest, undo=made or given_up)
     return Carried(
         manifest.snapshot_id,
         len(work),
@@ -181,21 +185,6 @@ def _carry(
         len(copied),
         sum(copied),
     )
-
-
-def _keep(target: Store, clock: Clock, manifest: Manifest, *, made: bool) -> None:
-    """Pin what was carried; where a vacuum may have taken a file of it, give it up again."""
-    name = manifest.snapshot_id
-    given_up = not is_pinned(target, name)
-    if given_up:
-        add_event(target, clock, name, PinState.PINNED, why="carried here again")
-    try:
-        _refuse_under_maintenance(target, clock, name)
-        verify(target, manifest, level="quick")
-    except StorageError:
-        if made or given_up:
-            add_event(target, clock, name, PinState.UNPINNED, why="its files may be gone")
-        raise
 
 
 def _prepare(source: Store, target: Store, info: LakeInfo) -> None:
@@ -308,16 +297,6 @@ def _put_manifest(source: Store, target: Store, snapshot_id: str) -> bool:
             path=path,
         )
     return False
-
-
-def _refuse_under_maintenance(target: Store, clock: Clock, snapshot_id: str) -> None:
-    """Refuse where a vacuum may have looked for manifests before this one stood."""
-    if any(each.kind == "maintain" for each in held(target, clock)):
-        raise CommitConflictError(
-            f"Maintenance of {target.uri} is under way and may delete files of {snapshot_id}",
-            remedy="Run the same command again when `lake maintain` has ended",
-            snapshot_id=snapshot_id,
-        )
 
 
 class _LongLease:

@@ -70,10 +70,10 @@ def mergeable(spec: TableSpec, files: Iterable[FileEntry]) -> list[FileEntry]:
     of one instrument and a reader can tell their order.
     """
     classes: dict[tuple[int, str], list[FileEntry]] = {}
-    sealed = (entry for entry in files if not _is_small(spec, entry))
-    for entry in sorted(sealed, key=lambda entry: _age(spec, entry)):
-        name = str(entry.low[_SERIES]) if _is_series(spec, entry) else ""
-        classes.setdefault((size_class(spec, entry), name), []).append(entry)
+    sealed = [entry for entry in files if not _is_small(spec, entry)]
+    for name, members in by_series(spec, sealed).items():
+        for entry in members:
+            classes.setdefault((size_class(spec, entry), name), []).append(entry)
     for _, members in sorted(classes.items()):
         chosen = members[:FAN_IN]
         if len(chosen) == FAN_IN and sum(entry.size for entry in chosen) <= SEALED_BYTES:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FOLDER = "leases"
 GRACE = timedelta(hours=1)
+# The kind of lease under which a vacuum deletes.
+MAINTAIN = "maintain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,11 @@ _COMMIT = re.compile(r"_delta_log/(\d{20})\.json")
 _CHECKPOINT = re.compile(r"_delta_log/(\d{20})\.checkpoint(?:\.[\w.-]+)?\.parquet")
 
 
+def log_path(table_path: str, version: int) -> str:
+    """Return where a table's log has a version."""
+    return f"{table_path}/_delta_log/{version:020d}.json"
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """The files of one table's log.
@@ -66,11 +71,6 @@ def log_of(spec: TableSpec, listing: Mapping[str, Listed]) -> Log:
     return Log(commits, tuple(sorted(checkpoints)))
 
 
-def commit_path(spec: TableSpec, version: int) -> str:
-    """Return where a commit lies below the lake's root."""
-    return f"{spec.path}/_delta_log/{version:020d}.json"
-
-
 def removed_since(store: Store, spec: TableSpec, log: Log, moment: datetime) -> dict[str, datetime]:
     """Return the data files that commits after ``moment`` removed, and when.
 
@@ -94,7 +94,7 @@ def removed_since(store: Store, spec: TableSpec, log: Log, moment: datetime) -> 
 
 
 def _removed(store: Store, spec: TableSpec, version: int) -> list[str]:
-    path = commit_path(spec, version)
+    path = log_path(spec.path, version)
     content = store.get(path) or b""
     try:
         actions = [json.loads(line) for line in content.splitlines() if line.strip()]

@@ -61,6 +61,15 @@ class Manifest:
         """The pinned tables by name."""
         return self.content["tables"]  # type: ignore[no-any-return]
 
+    @property
+    def files(self) -> dict[str, int]:
+        """All data files, below the lake's root, with their sizes."""
+        return {
+            f"{pinned['path']}/{told['path']}": told["size"]
+            for pinned in self.tables.values()
+            for told in pinned["files"]
+        }
+
     def view(self, name: str) -> View:
         """Return a table as it is pinned; one that did not exist then has no rows.
 

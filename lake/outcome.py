@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from contracts.errors import StoreUnavailableError
+from lake.logs import log_path
 
 if TYPE_CHECKING:
     from lake.store import Store
@@ -19,11 +20,6 @@ STORED_NOT = "not stored"
 UNKNOWN = "unknown"
 _WAIT_SECONDS = 30.0
 _PAUSE = 0.5
-
-
-def log_path(table_path: str, version: int) -> str:
-    """Return where a table's log has a version."""
-    return f"{table_path}/_delta_log/{version:020d}.json"
 
 
 def version_of(store: Store, table_path: str, *, after: int, commit_id: str) -> int | None:

@@ -141,18 +141,21 @@ def read_row_hash(store: Store, spec: TableSpec, entry: FileEntry) -> str:
         ChecksumError: The footer is unreadable or carries no row hash.
     """
     path = f"{spec.path}/{entry.path}"
-    tail = store.tail(path, entry.size, _FOOTER_GUESS)
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if length > len(tail):
-        tail = store.tail(path, entry.size, length)
     try:
-        return pl.read_parquet_metadata(io.BytesIO(tail))[ROW_HASH_KEY]
+        return pl.read_parquet_metadata(read_footer(store, path, entry.size))[ROW_HASH_KEY]
     except (pl.exceptions.PolarsError, KeyError) as error:
         raise ChecksumError(
             f"The footer of {store.uri_of(path)} cannot be read",
             remedy="Run `lake snapshot verify`; restore the file from a copy",
             path=path,
         ) from error
+
+
+def read_footer(store: Store, path: str, size: int) -> io.BytesIO:
+    """Return the end of a Parquet file of ``size`` bytes, its footer included."""
+    tail = store.tail(path, size, _FOOTER_GUESS)
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    return io.BytesIO(tail if length <= len(tail) else store.tail(path, size, length))
 
 
 def _bounds(

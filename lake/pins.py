@@ -17,7 +17,7 @@ from contracts.errors import (
     StorageError,
 )
 from contracts.tables import TABLES
-from lake.leases import held, lease
+from lake.leases import MAINTAIN, held, lease
 from lake.locks import holders
 from lake.manifest import load_manifest
 from lake.pinlog import (
@@ -45,6 +45,7 @@ __all__ = [
     "UnpinRequest",
     "confirm_unpin",
     "is_pinned",
+    "make_sure",
     "only_reached_by",
     "pin",
     "pin_events",
@@ -53,8 +54,6 @@ __all__ = [
     "pinned_ids",
     "request_unpin",
 ]
-
-MAINTAIN = "maintain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,10 @@ def only_reached_by(tables: Tables, manifest: Manifest) -> Reach:
     version names. Reads manifests and logs, no data.
     """
     store = tables.store
-    files = _files(manifest)
+    files = manifest.files
     for other in pinned_ids(store):
         if other != manifest.snapshot_id:
-            for path in _files(load_manifest(store, other)):
+            for path in load_manifest(store, other).files:
                 files.pop(path, None)
     for view in tables.views(list(TABLES)).values():
         for entry in view.files:
@@ -171,32 +170,41 @@ def pin(
         verify(store, manifest, level="quick")
         check()
         add_event(store, clock, name, PinState.PINNED, why=why, by=by)
-        try:
-            _refuse_under_maintenance(store, clock, name)
-            verify(store, manifest, level="quick")
-        except StorageError:
-            add_event(store, clock, name, PinState.UNPINNED, why="its files may go", by=by)
-            raise
+        make_sure(store, clock, manifest, by=by)
     return before
 
 
-def _refuse_under_maintenance(store: Store, clock: Clock, snapshot_id: str) -> None:
-    """Refuse where a vacuum may have looked at the pins before this one stood."""
-    if any(each.kind == MAINTAIN for each in held(store, clock)):
-        raise CommitConflictError(
-            f"Maintenance of {store.uri} is under way and may delete files of {snapshot_id}",
-            remedy="Pin it when `lake maintain` has ended",
-            snapshot_id=snapshot_id,
-        )
+def make_sure(
+    store: Store, clock: Clock, manifest: Manifest, *, by: str | None = None, undo: bool = True
+) -> None:
+    """Check, under a lease, that no vacuum took a file of a pin that was just made.
 
+    Args:
+        store: The lake's store.
+        clock: The clocks of the holder of the lease.
+        manifest: What was pinned.
+        by: Who pinned it; the user of this process when None.
+        undo: Whether to give the pin up again where that is not sure.
 
-def _files(manifest: Manifest) -> dict[str, int]:
-    """Return the files of a snapshot, below the lake's root, with their sizes."""
-    return {
-        f"{pinned['path']}/{told['path']}": told["size"]
-        for pinned in manifest.tables.values()
-        for told in pinned["files"]
-    }
+    Raises:
+        SnapshotIncompleteError: A file is gone.
+        ChecksumError: A file has another size.
+        CommitConflictError: A vacuum is under way, which may have looked before.
+    """
+    name = manifest.snapshot_id
+    try:
+        if any(each.kind == MAINTAIN for each in held(store, clock)):
+            raise CommitConflictError(
+                f"Maintenance of {store.uri} is under way and may delete files of {name}",
+                remedy="Run the same command again when `lake maintain` has ended",
+                snapshot_id=name,
+            )
+        verify(store, manifest, level="quick")
+    except StorageError:
+        if undo:
+            why = "its files may be gone"
+            add_event(store, clock, name, PinState.UNPINNED, why=why, by=by)
+        raise
 
 
 def _refuse_in_use(store: Store, snapshot_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.errors import SnapshotIncompleteError, TornLogError
@@ -13,10 +14,20 @@ from lake.pinlog import pin_state, pinned_ids
 from lake.root import read_lake
 
 if TYPE_CHECKING:
-    from lake.manifest import Manifest
+    from collections.abc import Mapping
+
     from lake.parts import FileEntry
     from lake.sources import Tables
     from lake.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a manifest names: files below the root, versions of tables, the lake it is of."""
+
+    paths: frozenset[str]
+    versions: Mapping[str, int]
+    lake_id: str
 
 
 class PinnedFiles:
@@ -28,7 +39,7 @@ class PinnedFiles:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, frozenset[str]] = {}
+        self._known: dict[str, _Named] = {}
 
     def paths(self) -> set[str]:
         """Return the paths, below the lake's root, as the pins stand at this moment.
@@ -48,19 +59,17 @@ class PinnedFiles:
                     snapshot_id=name,
                 )
         for snapshot_id in pinned:
-            if snapshot_id not in self._known:
-                self._known[snapshot_id] = manifest_paths(load_manifest(self._store, snapshot_id))
-            needed |= self._known[snapshot_id]
+            needed |= self.named(snapshot_id).paths
         return needed
 
-
-def manifest_paths(manifest: Manifest) -> frozenset[str]:
-    """Return the data files of a snapshot below the lake's root."""
-    return frozenset(
-        f"{pinned['path']}/{told['path']}"
-        for pinned in manifest.tables.values()
-        for told in pinned["files"]
-    )
+    def named(self, snapshot_id: str) -> _Named:
+        """Return what a manifest names; a manifest never changes."""
+        if snapshot_id not in self._known:
+            manifest = load_manifest(self._store, snapshot_id)
+            versions = {name: pinned["version"] for name, pinned in manifest.tables.items()}
+            lake_id = manifest.beside["lake_id"]
+            self._known[snapshot_id] = _Named(frozenset(manifest.files), versions, lake_id)
+        return self._known[snapshot_id]
 
 
 def named_snapshots(store: Store) -> dict[str, str]:
@@ -69,7 +78,7 @@ def named_snapshots(store: Store) -> dict[str, str]:
     return named | {lock.snapshot_id: f"lock {lock}" for lock in every_lock(store)}
 
 
-def check_heads(tables: Tables) -> None:
+def check_heads(tables: Tables, pins: PinnedFiles) -> None:
     """Refuse a lake whose newest commits are gone: what they named would look needless.
 
     A snapshot tells the version that each table had; no head of the same lake may be older.
@@ -79,19 +88,17 @@ def check_heads(tables: Tables) -> None:
     """
     store = tables.store
     lake_id = read_lake(store).lake_id
-    versions: dict[str, int] = {}
-    for snapshot_id in snapshot_ids(store):
-        manifest = load_manifest(store, snapshot_id)
-        if manifest.beside["lake_id"] != lake_id:
-            continue
-        for name, pinned in manifest.tables.items():
-            if name in TABLES and name not in versions:
-                versions[name] = tables[name].head().version
-            if versions.get(name, pinned["version"]) < pinned["version"]:
+    # Listed before the heads are read: a head is then no older than a sound snapshot.
+    every = {snapshot_id: pins.named(snapshot_id) for snapshot_id in snapshot_ids(store)}
+    heads = {name: tables[name].head().version for name in TABLES}
+    for snapshot_id, named in every.items():
+        for name, version in named.versions.items() if named.lake_id == lake_id else ():
+            if heads.get(name, version) < version:
+                path = tables[name].spec.path
                 raise TornLogError(
-                    f"{name} is at version {versions[name]}, and snapshot {snapshot_id} was made "
-                    f"at version {pinned['version']}: newer commits are gone",
-                    remedy=f"Restore {store.uri_of(pinned['path'])}/_delta_log from a copy",
+                    f"{name} is at version {heads[name]}, and snapshot {snapshot_id} was made "
+                    f"at version {version}: newer commits are gone",
+                    remedy=f"Restore {store.uri_of(path)}/_delta_log from a copy",
                     table=name,
                 )
 

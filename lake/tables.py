@@ -39,7 +39,8 @@ from contracts.errors import (
 )
 from contracts.time import to_millis
 from lake.leases import GRACE
-from lake.outcome import STORED_NOT, log_path, version_of
+from lake.logs import log_path
+from lake.outcome import STORED_NOT, version_of
 from lake.parts import FileEntry, Part, write_part
 from lake.store import raise_store_error
 

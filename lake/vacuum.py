@@ -15,7 +15,6 @@ run deletes it under a row of its own.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,8 +26,9 @@ import polars as pl
 from contracts.errors import CommitConflictError, StorageError
 from contracts.tables import DELETIONS, RESPONSES, TABLES
 from lake.appends import append_missing
-from lake.leases import GRACE, every_lease, find_lease, lease
+from lake.leases import GRACE, MAINTAIN, every_lease, find_lease, lease
 from lake.logs import log_of, removed_since
+from lake.parts import read_footer
 from lake.probe import FOLDER as PROBES
 from lake.reach import PinnedFiles, check_heads, head_files
 from lake.snapshots import code_version
@@ -47,7 +47,6 @@ UNREACHABLE, RETENTION, LEFTOVER, LEASE = "unreachable", "retention", "leftover"
 _DATA_FILE = re.compile(r"(?:[\w.=-]+/)*part-[0-9a-f]{64}(?:-[0-9a-f]{32})?\.parquet")
 _STAGED = re.compile(r".*\.(?:parquet|json|tmp)(?:#[0-9a-f]+)+|.*/_delta_log/[^/]*\.tmp")
 _BATCH = 500
-_FOOTER_GUESS = 64 << 10
 _THREADS = 8
 
 
@@ -110,15 +109,24 @@ class Survey:
     held_up: tuple[Lease, ...] = ()
 
 
-def survey(tables: Tables, rules: Rules, *, now: datetime) -> Survey:
+def survey(
+    tables: Tables, rules: Rules, *, now: datetime, pins: PinnedFiles | None = None
+) -> Survey:
     """Return what may be deleted at ``now``; nothing is written.
+
+    Args:
+        tables: The lake's tables.
+        rules: What may go.
+        now: By the store's clock.
+        pins: Knows manifests already; a new one when None.
 
     Raises:
         StorageError: A log or a manifest cannot be read, so nobody can tell what is needed.
     """
     loose: list[Doomed] = []
+    pins = pins or PinnedFiles(tables.store)
     if rules.data:
-        check_heads(tables)
+        check_heads(tables, pins)
         for spec in TABLES.values():
             loose += _loose_files(tables, spec, rules, now)
     if rules.leftovers:
@@ -128,7 +136,7 @@ def survey(tables: Tables, rules: Rules, *, now: datetime) -> Survey:
     if rules.leftovers:
         loose += [_dead(each) for each in leases if not each.is_live(now, rules.lease_grace)]
     live = tuple(each for each in leases if each.is_live(now, rules.lease_grace))
-    pinned = PinnedFiles(tables.store).paths()
+    pinned = pins.paths()
     kept = [each for each in loose if each.path in pinned]
     free = [each for each in loose if each.path not in pinned]
     old = [each for each in free if each.reason == LEASE or now - each.free_since >= rules.grace]
@@ -159,11 +167,11 @@ def sweep(
     Raises:
         StorageError: A log or a manifest cannot be read; what was deleted has its rows.
     """
+    pins = PinnedFiles(tables.store)
     with _own_lease(tables) as own:
-        found = survey(tables, rules, now=own.stored_at)
+        found = survey(tables, rules, now=own.stored_at, pins=pins)
     gone: list[Doomed] = []
     rivals: tuple[Lease, ...] = ()
-    pins = PinnedFiles(tables.store)
     for first in range(0, len(found.doomed), _BATCH):
         batch = found.doomed[first : first + _BATCH]
         with _own_lease(tables) as own:
@@ -278,7 +286,7 @@ class _Own:
 
 @contextmanager
 def _own_lease(tables: Tables) -> Iterator[_Own]:
-    with lease(tables.store, tables.clock, "maintain") as check:
+    with lease(tables.store, tables.clock, MAINTAIN) as check:
         stood = find_lease(tables.store, check.path)
         if stood is None:
             raise CommitConflictError(
@@ -330,11 +338,8 @@ def _rows(store: Store, each: Doomed) -> int | None:
     if not _is_data(each.path):
         return None
     try:
-        tail = store.tail(each.path, each.size, _FOOTER_GUESS)
-        length = int.from_bytes(tail[-8:-4], "little") + 8
-        if length > len(tail):
-            tail = store.tail(each.path, each.size, length)
-        return int(pl.scan_parquet(io.BytesIO(tail)).select(pl.len()).collect().item())
+        footer = read_footer(store, each.path, each.size)
+        return int(pl.scan_parquet(footer).select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, StorageError, OSError):
         return None
 

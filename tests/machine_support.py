@@ -206,9 +206,7 @@ def reachable(kernel: Kernel) -> set[str]:
         for entry in table.head().files
     }
     for snapshot_id in pinned_ids(kernel.store):
-        manifest = load_manifest(kernel.store, snapshot_id)
-        for pinned in manifest.tables.values():
-            named |= {f"{pinned['path']}/{told['path']}" for told in pinned["files"]}
+        named |= load_manifest(kernel.store, snapshot_id).files.keys()
     return named
 
 

@@ -20,7 +20,6 @@ from contracts.tables import BAR_REVISIONS, BARS, DELETIONS
 from flows.maintain import PARTS, MaintainRequest, maintain
 from flows.work import Progress, Work
 from lake.pins import confirm_unpin, is_pinned, pin, request_unpin
-from lake.reach import PinnedFiles
 from lake.rowhash import combine
 from lake.scan import read_files
 from lake.settings import Settings
@@ -187,17 +186,18 @@ def test_what_is_pinned_again_after_the_survey_stays(tmp_path, monkeypatch):
     kernel.publish([Row(3, 300.0)])
     asked = request_unpin(kernel.tables, manifest, why="done")
     confirm_unpin(kernel.tables, manifest, token=asked.token)
-    built = []
+    held = []
+    own_lease = lake.vacuum._own_lease
 
-    def pinned_files(store):
-        built.append(store)
-        if len(built) == 2:
+    def leased(tables):
+        held.append(tables)
+        if len(held) == 2:
             pin(kernel.tables, manifest)
-        return PinnedFiles(store)
+        return own_lease(tables)
 
-    monkeypatch.setattr("lake.vacuum.PinnedFiles", pinned_files)
+    monkeypatch.setattr("lake.vacuum._own_lease", leased)
     assert sweep(kernel.tables, Rules(grace=ZERO), run_id="run").doomed == ()
-    assert len(built) == 2
+    assert len(held) == 2
     assert verify(kernel.store, manifest, level="deep").files
 
 

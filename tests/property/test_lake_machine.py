@@ -39,7 +39,6 @@ from machine_support import (
 
 from contracts.errors import ChecksumError, SnapshotIncompleteError, StorageError
 from lake.manifest import load_manifest
-from lake.reach import manifest_paths
 from lake.rowhash import combine
 from lake.verify import verify
 
@@ -250,7 +249,7 @@ class LakeMachine(RuleBasedStateMachine):
     def flip_a_byte(self, data) -> None:
         """Rot is found and named, and nothing is the worse for it when the file is restored."""
         manifest = load_manifest(self.kernel.store, data.draw(st.sampled_from(sorted(self.pinned))))
-        paths = sorted(manifest_paths(manifest))
+        paths = sorted(manifest.files)
         file = self.root / data.draw(st.sampled_from(paths))
         sound = file.read_bytes()
         at = data.draw(st.integers(0, len(sound) - 1))
