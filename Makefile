@@ -28,6 +28,9 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
+# Where this is set, every process that a test starts compiles anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 RUN_TESTS = rm -f $(TESTED); \
 	$(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --dist loadfile --cov --cov-report=; \
 	touch $(TESTED)
@@ -80,7 +83,8 @@ $(TESTED): $(SOURCES) | $(ENVIRONMENT)
 	$(RUN_TESTS)
 
 $(ENVIRONMENT): pyproject.toml uv.lock .tools/uv-$(UV_VERSION)
-	$(UV) sync --frozen --no-python-downloads --python "$(PYTHON)" --group examples
+	$(UV) sync --frozen --no-python-downloads --python "$(PYTHON)" --group examples \
+		--compile-bytecode
 	touch $@
 
 .tools/uv-$(UV_VERSION):
