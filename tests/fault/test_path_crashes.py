@@ -40,6 +40,15 @@ SETTINGS = Settings(fsync=False, batch_pages=1)
 BEFORE_REVISION = "2026-03-01T11:30"
 AFTER = "2026-03-02T00:01"
 LANES = 2
+# What a run imports when it comes to it, besides what this module imports.
+PRELOADED = (
+    "ccxt.async_support",
+    "flows.venues.binance",
+    "flows.venues.client",
+    "numpy",
+    "pandera.polars",
+    "polars._utils.parquet",
+)
 LONGEST_RUN = 60
 
 
@@ -56,7 +65,7 @@ def run(base_url, root, *, at, recheck):
 
 def zygote():
     """Fork the runs that a line of stdin asks for, in lanes, and say when all have ended."""
-    for name in ("ccxt.async_support", "flows.venues.binance", "flows.venues.client"):
+    for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()
     for line in sys.stdin:
