@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -24,7 +25,7 @@ from lake.parts import FileEntry
 from lake.tables import View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date, datetime
 
     from lake.store import Store
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 FORMAT = 2
 _WHOLE, _PARTIAL = 1, 2
 FOLDER = "snapshots"
-_NO_FILES = '"files": []'
 # What the lake says of its own runs and clean-ups is no part of the data.
 NO_MEMBERS = frozenset({"ops.runs", "ops.deletions"})
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -97,22 +97,57 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the manifest as it is stored: a line for each file of each table."""
-        # Files are many, and the encoder is slow at indenting them.
-        tables = {name: {**pinned, "files": []} for name, pinned in self.tables.items()}
+        files = {
+            name: [canonical_json(told) for told in pinned["files"]]
+            for name, pinned in self.tables.items()
+        }
+        return Draft(self.content, files).to_json(self.snapshot_id, self.beside)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a manifest will hold, rendered once: snapshots name thousands of files.
+
+    Attributes:
+        content: As a manifest's; what its tables say of files is not looked at.
+        files: The files of each table, in canonical JSON.
+    """
+
+    content: Mapping[str, Any]
+    files: Mapping[str, Sequence[str]]
+
+    @cached_property
+    def hash(self) -> str:
+        """The SHA-256 of the content: ``content_hash`` of what the manifest will hold."""
+        text = self._spliced(canonical_json(self._outline), '"files":[]', ",")
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self, snapshot_id: str, beside: Mapping[str, Any]) -> bytes:
+        """Return the manifest as it is stored: a line for each file of each table."""
         whole = {
             "format": _format_of(self.content),
-            "snapshot_id": self.snapshot_id,
-            "content": {**self.content, "tables": tables},
-            **self.beside,
+            "snapshot_id": snapshot_id,
+            "content": self._outline,
+            **beside,
         }
         outline = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
-        # No text in JSON can hold these quotes unescaped, so each is the place of a table.
-        first, *rest = outline.split(_NO_FILES)
+        return self._spliced(outline, '"files": []', ",\n    ").encode()
+
+    @cached_property
+    def _outline(self) -> dict[str, Any]:
+        tables = {name: {**told, "files": []} for name, told in self.content["tables"].items()}
+        return {**self.content, "tables": tables}
+
+    def _spliced(self, outline: str, empty: str, between: str) -> str:
+        """Put the files into their places.
+
+        No text in JSON can hold the quotes of ``empty`` unescaped, so each is a table's place.
+        """
+        first, *rest = outline.split(empty)
         text = [first]
-        for (_, pinned), more in zip(sorted(self.tables.items()), rest, strict=True):
-            files = ",\n    ".join(map(canonical_json, pinned["files"]))
-            text += ['"files": [', files, "]", more]
-        return "".join(text).encode()
+        for (_, files), more in zip(sorted(self.files.items()), rest, strict=True):
+            text += [empty[:-1], between.join(files), "]", more]
+        return "".join(text)
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from contracts.errors import ChecksumError, InvariantError
-from contracts.time import iso
 from lake.rowhash import frame_hash
 
 if TYPE_CHECKING:
@@ -60,16 +59,12 @@ class FileEntry:
     @property
     def sha256(self) -> str:
         """The hash of its bytes that the file's name claims."""
-        return self._claims[0]
+        return claims(self.path)[0]
 
     @property
     def row_hash(self) -> str | None:
         """The row hash that the file's name claims; None where it claims none."""
-        return self._claims[2] or None
-
-    @property
-    def _claims(self) -> tuple[str, str, str]:
-        return self.path.rpartition("part-")[2].removesuffix(".parquet").partition("-")
+        return claims(self.path)[1]
 
     def may_hold(self, column: str, low: Any, high: Any) -> bool:
         """Tell whether values of ``column`` in ``[low, high]`` may stand in the file."""
@@ -77,6 +72,13 @@ class FileEntry:
         if least is None or greatest is None:
             return True
         return bool(least <= high and greatest >= low)
+
+
+def claims(path: str) -> tuple[str, str | None]:
+    """Return the SHA-256 and the row hash that a file's name claims; None where it has none."""
+    name = path.rpartition("part-")[2].removesuffix(".parquet")
+    sha256, _, row_hash = name.partition("-")
+    return sha256, row_hash or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,22 +202,3 @@ def _json_bound(value: Bound) -> str | int:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
     return value.isoformat() if isinstance(value, date) else value  # type: ignore[return-value]
-
-
-def entry_json(entry: FileEntry) -> dict[str, Any]:
-    """Return an entry as a manifest states it."""
-
-    def rendered(bounds: Mapping[str, Bound]) -> dict[str, Any]:
-        return {
-            name: iso(value) if type(value) is datetime else value for name, value in bounds.items()
-        }
-
-    return {
-        "path": entry.path,
-        "size": entry.size,
-        "sha256": entry.sha256,
-        "rows": entry.rows,
-        "partition": dict(entry.partition),
-        "low": rendered(entry.low),
-        "high": rendered(entry.high),
-    }

@@ -9,6 +9,7 @@ dropped.
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,17 +23,17 @@ from contracts.errors import (
 )
 from contracts.tables import TABLES, table
 from contracts.time import iso
-from lake.knowledge import newest_knowledge
 from lake.labels import check_label, set_label
 from lake.leases import GRACE, lease
 from lake.manifest import (
     NO_MEMBERS,
+    Draft,
     Manifest,
     content_hash,
     load_manifest,
     manifest_path,
 )
-from lake.parts import entry_json, read_row_hash
+from lake.parts import read_row_hash
 from lake.pinlog import PinState, add_event, is_pinned, pin_state
 from lake.root import read_lake
 from lake.rowhash import combine
@@ -41,9 +42,9 @@ from lake.who import user_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lake.inventory import Inventory
     from lake.sources import Tables
     from lake.store import Store
-    from lake.tables import View
 
 MEMBERS = tuple(name for name in TABLES if name not in NO_MEMBERS)
 _THREADS = 8
@@ -71,16 +72,14 @@ def create_snapshot(
         check_label(label)
     names = _checked_members(members)
     with lease(store, clock, "snapshot", GRACE) as check_lease:
-        views = {name: view for name, view in tables.views(names).items() if view.version >= 0}
-        if not any(view.files for view in views.values()):
+        held = tables.inventories(names)
+        if all(each.files.is_empty() for each in held.values()):
             raise RequestError(
                 f"The lake at {store.uri} holds nothing yet",
                 remedy="Fill it first, for instance with `lake backfill`",
             )
-        _check_files(store, views)
-        content = _content(store, views)
-        if names != MEMBERS:
-            content["members"] = sorted(names)
+        _check_files(store, held)
+        draft = _draft(store, held, names)
         beside = {
             "created_at": iso(clock.storage()),
             "created_by": user_name(),
@@ -89,9 +88,9 @@ def create_snapshot(
             "engines": dict(_engines()),
         }
         check_lease()
-        manifest = _put(store, content, _date(views), beside)
+        manifest = _put(store, draft, _date(held), beside)
         _keep(tables, manifest.snapshot_id)
-        _check_files(store, views)
+        _check_files(store, held)
     if label is not None:
         set_label(store, clock, label, manifest.snapshot_id)
     return manifest
@@ -120,80 +119,61 @@ def _keep(tables: Tables, snapshot_id: str) -> None:
             raise
 
 
-def _put(
-    store: Store, content: Mapping[str, Any], date: str, beside: Mapping[str, Any]
-) -> Manifest:
-    digest = content_hash(content)
+def _put(store: Store, draft: Draft, date: str, beside: Mapping[str, Any]) -> Manifest:
     for digits in _HASH_DIGITS:
-        snapshot_id = f"{date}-{digest[:digits]}"
-        manifest = Manifest(snapshot_id, content, beside)
-        if store.create(manifest_path(snapshot_id), manifest.to_json()):
-            return manifest
+        snapshot_id = f"{date}-{draft.hash[:digits]}"
+        data = draft.to_json(snapshot_id, beside)
+        if store.create(manifest_path(snapshot_id), data):
+            return Manifest(snapshot_id, json.loads(data)["content"], beside)
         found = load_manifest(store, snapshot_id)
-        if content_hash(found.content) == digest:
+        if content_hash(found.content) == draft.hash:
             return found
     raise InvariantError("two contents of one SHA-256")
 
 
-def _content(store: Store, views: Mapping[str, View]) -> dict[str, Any]:
-    return {
-        "tables": {name: _table(store, view) for name, view in sorted(views.items())},
-        "contracts": {name: view.spec.version for name, view in sorted(views.items())},
+def _draft(store: Store, held: Mapping[str, Inventory], members: Sequence[str]) -> Draft:
+    tables: dict[str, Any] = {}
+    files: dict[str, list[str]] = {}
+    for name, inventory in sorted(held.items()):
+        hashes = _row_hashes(store, inventory)
+        tables[name] = _table(inventory, combine(hashes))
+        files[name] = inventory.to_json(hashes)
+    content = {
+        "tables": tables,
+        "contracts": {name: each.spec.version for name, each in sorted(held.items())},
         "code": {"tidemark": code_version()},
     }
+    partial = {} if members == MEMBERS else {"members": sorted(members)}
+    return Draft(content | partial, files)
 
 
-def _table(store: Store, view: View) -> dict[str, Any]:
-    spec = view.spec
-    hashes = _row_hashes(store, view)
-    files = [
-        {**entry_json(entry), "row_hash": row_hash}
-        for entry, row_hash in zip(view.files, hashes, strict=True)
-    ]
+def _table(held: Inventory, logical_hash: str) -> dict[str, Any]:
     return {
-        "path": spec.path,
-        "version": view.version,
-        "schema": {name: str(dtype) for name, dtype in spec.schema.items()},
-        "rows": sum(entry.rows for entry in view.files),
-        "key_range": _key_range(view),
-        "files": files,
-        "logical_hash": combine(hashes),
+        "path": held.spec.path,
+        "version": held.version,
+        "schema": {name: str(dtype) for name, dtype in held.spec.schema.items()},
+        "rows": int(held.files["rows"].sum()),
+        "key_range": held.key_range(),
+        "logical_hash": logical_hash,
     }
 
 
-def _row_hashes(store: Store, view: View) -> list[str]:
+def _row_hashes(store: Store, held: Inventory) -> list[str]:
     """Return the row hash of each file: as its name tells it, or else its footer."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        told = (
-            entry.row_hash or pool.submit(read_row_hash, store, view.spec, entry)
-            for entry in view.files
-        )
-        return [each if isinstance(each, str) else each.result() for each in list(told)]
+        bare = held.without_row_hash()
+        read = pool.map(lambda entry: read_row_hash(store, held.spec, entry), bare)
+        return [told or next(read) for told in held.row_hashes]
 
 
-def _key_range(view: View) -> dict[str, list[Any]]:
-    ranges: dict[str, list[Any]] = {}
-    for name in view.spec.key:
-        if name in view.spec.partition_by:
-            values: list[Any] = [entry.partition[name] for entry in view.files]
-        else:
-            values = [entry.low.get(name) for entry in view.files]
-            values += [entry.high.get(name) for entry in view.files]
-        known = [value for value in values if value is not None]
-        if known:
-            ends = [min(known), max(known)]
-            ranges[name] = [iso(end) if hasattr(end, "astimezone") else end for end in ends]
-    return ranges
-
-
-def _check_files(store: Store, views: Mapping[str, View]) -> None:
+def _check_files(store: Store, held: Mapping[str, Inventory]) -> None:
     """Check that every file is there, with its size."""
-    for view in views.values():
-        paths = [f"{view.spec.path}/{entry.path}" for entry in view.files]
-        sizes = store.sizes_of(paths, below=view.spec.path)
-        for path, size, entry in zip(paths, sizes, view.files, strict=True):
-            if size != entry.size:
-                why = "is missing" if size is None else f"has {size} bytes, not {entry.size}"
+    for each in held.values():
+        paths, told = each.paths, each.files["size"].to_list()
+        sizes = store.sizes_of(paths, below=each.spec.path)
+        for path, size, expected in zip(paths, sizes, told, strict=True):
+            if size != expected:
+                why = "is missing" if size is None else f"has {size} bytes, not {expected}"
                 raise SnapshotIncompleteError(
                     f"{store.uri_of(path)} {why}: nothing was pinned that can be relied on",
                     remedy="Restore the file from a copy, then create the snapshot again",
@@ -201,8 +181,8 @@ def _check_files(store: Store, views: Mapping[str, View]) -> None:
                 )
 
 
-def _date(views: Mapping[str, View]) -> str:
-    moments = [newest_knowledge(view) for view in views.values()]
+def _date(held: Mapping[str, Inventory]) -> str:
+    moments = [each.newest(each.spec.known) for each in held.values()]
     newest = max(moment for moment in moments if moment is not None)
     return f"{newest:%Y-%m-%d}"
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from contracts.spec import TableSpec
     from contracts.time import Clock
+    from lake.inventory import Inventory
     from lake.manifest import Manifest
     from lake.parts import FileEntry
     from lake.store import Store
@@ -51,8 +52,12 @@ class Tables:
         Writers commit along the path, so what a later table claims, an earlier one that is
         resolved after it already holds.
         """
-        ordered = sorted(names, key=PATH_ORDER.index, reverse=True)
-        return {name: self[name].head() for name in ordered}
+        return {name: self[name].head() for name in _backwards(names)}
+
+    def inventories(self, names: Sequence[str]) -> dict[str, Inventory]:
+        """Return what the heads name, resolved as ``views`` does; of tables that stand."""
+        found = {name: self[name].inventory() for name in _backwards(names)}
+        return {name: each for name, each in found.items() if each is not None}
 
     def trust(self, view: View, files: Sequence[FileEntry]) -> None:
         """Check existence and size of the files of a local lake, where that costs nothing.
@@ -66,6 +71,10 @@ class Tables:
         if self.store.is_local:
             for entry in files:
                 check_file(self.store, f"{view.spec.path}/{entry.path}", entry, hashed=False)
+
+
+def _backwards(names: Sequence[str]) -> list[str]:
+    return sorted(names, key=PATH_ORDER.index, reverse=True)
 
 
 class NoHeads:

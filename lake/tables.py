@@ -19,7 +19,6 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import polars as pl
@@ -38,6 +37,7 @@ from contracts.errors import (
     UnsafeStoreError,
 )
 from contracts.time import to_millis
+from lake.inventory import Inventory
 from lake.leases import GRACE
 from lake.logs import log_path
 from lake.outcome import STORED_NOT, version_of
@@ -45,7 +45,7 @@ from lake.parts import FileEntry, Part, write_part
 from lake.store import raise_store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from contracts.spec import TableSpec
@@ -149,6 +149,12 @@ class Table:
         with self._lock:
             handle = self._fresh()
             return View(self.spec, -1, ()) if handle is None else self._view(handle)
+
+    def inventory(self) -> Inventory | None:
+        """Return what the newest version names, in columns; None where there is no table."""
+        with self._lock:
+            handle = self._fresh()
+            return None if handle is None else self._inventory(handle)
 
     def at(self, version: int) -> View:
         """Return an older version, as the log tells it."""
@@ -424,42 +430,20 @@ class Table:
     def _view(self, handle: DeltaTable) -> View:
         version = handle.version()
         if self._last is None or self._last.version != version:
-            self._last = self._read_view(handle)
+            self._last = View(self.spec, version, tuple(self._inventory(handle).entries()))
         return self._last
 
-    def _read_view(self, handle: DeltaTable) -> View:
+    def _inventory(self, handle: DeltaTable) -> Inventory:
         try:
             actions = pl.DataFrame(handle.get_add_actions(flatten=True))
         except (DeltaError, OSError) as error:
             self._raise_unreadable(error)
-        entries = sorted(_entries(self.spec, actions), key=lambda entry: entry.path)
-        return View(self.spec, handle.version(), tuple(entries))
+        return Inventory.of(self.spec, handle.version(), actions)
 
 
 def _told(entry: FileEntry) -> dict[str, str | None]:
     """Return the partition values of a file as the log states them."""
     return {name: str(value) for name, value in entry.partition.items()}
-
-
-def _entries(spec: TableSpec, actions: pl.DataFrame) -> Iterator[FileEntry]:
-    """Return what add actions say of files; tables hold thousands, so columns are walked."""
-
-    def column(name: str) -> Iterable[Any]:
-        return actions[name].to_list() if name in actions.columns else repeat(None)
-
-    keys, names = spec.partition_by, spec.statistics_columns
-    columns = [
-        *(column(name) for name in ("path", "size_bytes", "num_records")),
-        *(column(f"partition.{name}") for name in keys),
-        *(column(f"{kind}.{name}") for kind in ("min", "max") for name in names),
-    ]
-    first, last = 3 + len(keys), 3 + len(keys) + len(names)
-    for row in islice(zip(*columns, strict=False), actions.height):
-        path, size, rows = row[:3]
-        partition = dict(zip(keys, row[3:first], strict=True))
-        low = dict(zip(names, row[first:last], strict=True))
-        high = dict(zip(names, row[last:], strict=True))
-        yield FileEntry(path, size, rows, partition, low, high)
 
 
 def delta_schema(spec: TableSpec) -> Schema:
