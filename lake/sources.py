@@ -66,11 +66,10 @@ class Tables:
             SnapshotIncompleteError: A file is missing.
             ChecksumError: A file has another size than the log says.
         """
-        from lake.verify import check_file
+        from lake.verify import check_files
 
         if self.store.is_local:
-            for entry in files:
-                check_file(self.store, f"{view.spec.path}/{entry.path}", entry, hashed=False)
+            check_files(self.store, view.spec, files, hashed=False)
 
 
 def _backwards(names: Sequence[str]) -> list[str]:
@@ -111,7 +110,7 @@ class Pinned:
         self.store = store
         self.manifest = manifest
         self._verify = verify
-        self._trusted: set[str] = set()
+        self._trusted: set[tuple[str, str]] = set()
 
     def views(self, names: Sequence[str]) -> dict[str, View]:
         """Return the tables as the manifest pins them.
@@ -135,16 +134,14 @@ class Pinned:
             ChecksumError: A file is not what was pinned.
         """
         from lake.pinlog import explained
-        from lake.verify import check_file
+        from lake.verify import check_files
 
-        for entry in files:
-            path = f"{view.spec.path}/{entry.path}"
-            if path not in self._trusted:
-                try:
-                    check_file(self.store, path, entry, hashed=self._verify)
-                except StorageError as fault:
-                    raise explained(self.store, self.manifest.snapshot_id, fault) from None
-                self._trusted.add(path)
+        fresh = [entry for entry in files if (view.spec.name, entry.path) not in self._trusted]
+        try:
+            check_files(self.store, view.spec, fresh, hashed=self._verify)
+        except StorageError as fault:
+            raise explained(self.store, self.manifest.snapshot_id, fault) from None
+        self._trusted |= {(view.spec.name, entry.path) for entry in fresh}
 
 
 class _NotPinned:

@@ -13,14 +13,15 @@ from lake.rowhash import combine, frame_hash
 from lake.scan import read_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from contracts.spec import TableSpec
     from lake.manifest import Manifest
     from lake.parts import FileEntry
     from lake.store import Store
 
 _REMEDY = "Restore the file from a copy of the lake; nothing else can be read in its place"
-_THREADS = 4
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,26 @@ def check_file(store: Store, path: str, entry: FileEntry, *, hashed: bool) -> No
             remedy=_REMEDY,
             path=path,
         )
+
+
+def check_files(store: Store, spec: TableSpec, files: Sequence[FileEntry], *, hashed: bool) -> None:
+    """Check several files of a table; those of a bucket are asked for at once.
+
+    Raises:
+        SnapshotIncompleteError: A file is missing.
+        ChecksumError: The size or the SHA-256 of a file is wrong.
+    """
+
+    def check(entry: FileEntry) -> None:
+        check_file(store, f"{spec.path}/{entry.path}", entry, hashed=hashed)
+
+    if store.is_local or len(files) < 2:
+        for entry in files:
+            check(entry)
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(check, files):
+            pass
 
 
 def verify(
