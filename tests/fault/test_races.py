@@ -168,17 +168,21 @@ def test_a_cut_is_consistent_though_a_writer_runs_between_any_two_heads(lake_roo
     kernel, writer = Kernel(lake_root), Kernel(lake_root)
     kernel.publish([Row(0, 1000.0)])
     kernel.observe(0, 1)
-    resolve, numbers = Table.head, itertools.count(1)
+    numbers = itertools.count(1)
 
-    def resolve_and_be_overtaken(table):
-        view = resolve(table)
-        if table.store is not writer.store:
-            number = next(numbers)
-            writer.publish([Row(0, 1000.0 + number), Row(number, 1.0)])
-            writer.observe(0, number + 1)
-        return view
+    def overtaken(resolve):
+        def resolve_and_be_overtaken(table):
+            found = resolve(table)
+            if table.store is not writer.store:
+                number = next(numbers)
+                writer.publish([Row(0, 1000.0 + number), Row(number, 1.0)])
+                writer.observe(0, number + 1)
+            return found
 
-    monkeypatch.setattr(Table, "head", resolve_and_be_overtaken)
+        return resolve_and_be_overtaken
+
+    monkeypatch.setattr(Table, "head", overtaken(Table.head))
+    monkeypatch.setattr(Table, "inventory", overtaken(Table.inventory))
     snapshot_id = kernel.snapshot().snapshot_id
     heads = kernel.lake()
     history = heads.bar_history(BTC, timeframe="1m", end="2026-03-24T00:01").collect()
