@@ -82,6 +82,12 @@ def lake_root(tmp_path) -> Path:
     return tmp_path / "lake"
 
 
+@pytest.fixture
+def every() -> int:
+    """How many operations a crash test goes on by: it dies before each."""
+    return 1
+
+
 @pytest.fixture(scope="session")
 def make_bars() -> Callable[..., pl.DataFrame]:
     """A factory of sound bars in the schema of silver.bars."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -285,20 +283,3 @@ def seal_early(
     monkeypatch.setattr("lake.layout.open_rows", lambda _: rows)
     monkeypatch.setattr("lake.layout.series_rows", lambda spec: series if spec.series_rows else 0)
     monkeypatch.setattr("lake.layout.FAN_IN", fan_in)
-
-
-def child(module: Path, call: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start ``call`` of a test module in a process of its own, with texts as arguments."""
-    folders = [str(module.parent), str(module.parents[1]), str(module.parents[2])]
-    told = [str(argument) for argument in arguments]
-    code = f"import sys; sys.path[:0] = {folders!r}; import {module.stem} as m; m.{call}(*{told!r})"
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    """Wait for a child that must end well; return what it printed."""
-    printed, complaint = process.communicate(timeout=60)
-    assert process.returncode == 0, complaint[-2_000:]
-    return printed

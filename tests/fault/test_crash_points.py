@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from deltalake import DeltaTable
 from kernel_support import (
     BTC,
@@ -19,20 +17,21 @@ from kernel_support import (
     Kernel,
     Row,
     assert_spans_sound,
-    child,
     content,
-    finished,
+    copy_lake,
     quarantine_of,
     response_of,
     series,
 )
+from processes import child, finished, killed
 
-from contracts.tables import BARS
 from lake.store import Store
 from lake.verify import verify
 
 LATER = KNOWN + timedelta(hours=1)
 NEXT_YEAR = 407_520
+NEVER = -1
+HERE = Path(__file__)
 
 
 def start_lake(root):
@@ -94,29 +93,10 @@ class Countdown:
 
 
 def run_and_die(root, left):
-    """Run in the child: do the work and die before operation ``left``."""
-    kernel = Kernel(root, known=LATER)
-    Countdown(int(left)).install(setattr)
-    sys.stdout.write(work(kernel))
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    root = tmp_path_factory.mktemp("crash") / "start"
-    start_lake(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def fault_free(started, tmp_path_factory):
-    """Return what a run without faults leaves, its snapshot and its number of operations."""
-    root = tmp_path_factory.mktemp("crash") / "free"
-    shutil.copytree(started, root)
-    kernel, countdown = Kernel(root, known=LATER), Countdown(-1)
-    with pytest.MonkeyPatch.context() as patch:
-        countdown.install(patch.setattr)
-        snapshot_id = work(kernel)
-    return content(kernel), snapshot_id, countdown.seen
+    """Run in the child: do the work and die before operation ``left``, if there is one."""
+    kernel, countdown = Kernel(root, known=LATER), Countdown(int(left))
+    countdown.install(setattr)
+    sys.stdout.write(f"{work(kernel)} {countdown.seen}")
 
 
 def without_knowledge(told):
@@ -130,38 +110,37 @@ def without_knowledge(told):
     }
 
 
-def test_the_work_touches_every_kind_of_operation(fault_free):
-    assert 15 <= fault_free[2] <= 40
-
-
-def test_killed_before_any_operation_and_run_again_nothing_differs(started, fault_free, tmp_path):
-    expected, snapshot_id, operations = fault_free
+def test_killed_before_any_operation_and_run_again_nothing_differs(lake_root, every):
+    start, whole = f"{lake_root}/start", f"{lake_root}/whole"
+    start_lake(start)
+    copy_lake(start, whole)
+    snapshot_id, operations = finished(child(HERE, "run_and_die", whole, NEVER)).split()
+    assert 15 <= int(operations) <= 40
+    expected = content(Kernel(whole, known=LATER))
 
     def crash(left):
-        root = tmp_path / f"crash-{left}"
-        shutil.copytree(started, root)
-        process = child(Path(__file__), "run_and_die", root, left)
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, f"operation {left} was not reached"
+        root = f"{lake_root}/crash-{left}"
+        copy_lake(start, root)
+        killed(child(HERE, "run_and_die", root, left))
         return root
 
     with ThreadPoolExecutor(2) as pool:
-        roots = list(pool.map(crash, range(1, operations + 1)))
+        roots = list(pool.map(crash, range(1, int(operations) + 1, every)))
     for number, root in enumerate(roots):
-        later = tmp_path / f"{root.name}-later"
+        later = f"{root}-later"
         if number % 2:
-            shutil.copytree(root, later)
+            copy_lake(root, later)
         assert_readable_between(Kernel(root, known=LATER))
 
         rerun = Kernel(root, known=LATER)
-        assert work(rerun) == snapshot_id, root.name
-        assert content(rerun) == expected, root.name
+        assert work(rerun) == snapshot_id, root
+        assert content(rerun) == expected, root
         assert work(rerun) == snapshot_id
 
         if number % 2:
             late = Kernel(later, known=LATER + timedelta(minutes=10))
             work(late)
-            assert without_knowledge(content(late)) == without_knowledge(expected), root.name
+            assert without_knowledge(content(late)) == without_knowledge(expected), root
 
 
 def assert_readable_between(kernel):
@@ -175,10 +154,3 @@ def assert_readable_between(kernel):
         assert verify(kernel.store, kernel.lake(snapshot=name).manifest).files
     before = lk.bars(BTC, timeframe="1m", known_at=KNOWN).collect()
     assert before["close"].to_list() == [row.close for row in series(range(10))]
-
-
-def test_a_run_that_nobody_kills_ends_well(started, fault_free, tmp_path):
-    root = tmp_path / "whole"
-    shutil.copytree(started, root)
-    assert finished(child(Path(__file__), "run_and_die", root, 10_000)).strip() == fault_free[1]
-    assert Kernel(root, known=LATER).rows(BARS).height == 12

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from history_support import Seen, Write, dumped, loaded, seen_by, violations, write_tokens
-from kernel_support import Kernel, Row, child, finished
+from kernel_support import Kernel, Row
+from processes import child, finished
 
 WRITERS, TOKENS = 4, 8
 

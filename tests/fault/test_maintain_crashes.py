@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import signal
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+import obstore
 import pytest
 from deltalake import DeltaTable
 from kernel_support import (
@@ -20,12 +18,13 @@ from kernel_support import (
     KNOWN,
     Kernel,
     Row,
-    child,
     content,
-    finished,
+    copy_lake,
     response_of,
     series,
 )
+from processes import child, finished, killed
+from test_crash_points import NEVER, Countdown
 
 from contracts.tables import BARS, DELETIONS
 from flows.maintain import MaintainRequest, maintain
@@ -37,6 +36,7 @@ from lake.verify import verify
 
 LATER = KNOWN + timedelta(days=365)
 ZERO = timedelta(0)
+HERE = Path(__file__)
 
 
 def start_lake(root):
@@ -56,8 +56,10 @@ def start_lake(root):
         kernel.publish([Row(3, 201.0)])
         kernel.step(days=364)
         kernel.land(response_of(b"[2]", at=kernel.clock.known()))
-    leftover = kernel.file_of(BARS).with_name(f"part-{'a' * 64}.parquet#0badcafe")
-    leftover.write_bytes(b"half")
+    kernel.store.put(f"probes/{'a' * 32}", b"half")
+    if kernel.store.is_local:
+        staged = kernel.store.path / BARS.path / f"part-{'a' * 64}.parquet#0badcafe"
+        staged.write_bytes(b"half")
 
 
 def work(kernel):
@@ -67,43 +69,31 @@ def work(kernel):
     return asyncio.run(maintain(run, request))
 
 
-class Countdown:
-    """Counts storage operations and dies, as kill -9 does, before the last of them."""
-
-    def __init__(self, left):
-        self.left, self.seen = left, 0
-        self.lock = threading.Lock()
+class MaintenanceCountdown(Countdown):
+    """Counts what only a maintenance does as well."""
 
     def install(self, patch):
-        for name in ("put", "create", "delete"):
-            patch(Store, name, self._wrapped(getattr(Store, name)))
-        for name in ("create", "create_write_transaction", "create_checkpoint"):
-            patch(DeltaTable, name, self._wrapped(getattr(DeltaTable, name)))
-        # A deletion moves aside, looks, and unlinks: it may die in between.
+        super().install(patch)
+        patch(DeltaTable, "create_checkpoint", self._wrapped(DeltaTable.create_checkpoint))
+        # A deletion looks once more before it deletes, and in a folder moves aside before that.
+        patch(obstore, "delete", self._wrapped(obstore.delete))
         for name in ("rename", "unlink"):
             patch(Path, name, self._wrapped(getattr(Path, name)))
 
-    def _wrapped(self, original):
-        def call(*arguments, **options):
-            with self.lock:
-                self.seen += 1
-                if self.seen == self.left:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return original(*arguments, **options)
-
-        return call
-
 
 def run_and_die(root, left):
-    """Run in the child: maintain and die before operation ``left``."""
-    kernel = Kernel(Path(root), known=LATER)
-    Countdown(int(left)).install(setattr)
-    work(kernel)
-    sys.stdout.write("whole")
+    """Run in the child: maintain and die before operation ``left``, if there is one."""
+    kernel, countdown = Kernel(root, known=LATER), MaintenanceCountdown(int(left))
+    countdown.install(setattr)
+    parts = {each.part for each in work(kernel).actions}
+    assert {"compact", "retention", "vacuum", "leftovers"} <= parts
+    sys.stdout.write(str(countdown.seen))
 
 
-def objects(root):
-    return {path.relative_to(root).as_posix() for path in root.rglob("part-*") if path.is_file()}
+def objects(store):
+    """Return data files, and what was to become one."""
+    found = store.sizes("").keys() | store.leftovers().keys()
+    return {path for path in found if path.rpartition("/")[2].startswith("part-")}
 
 
 def told_deleted(kernel):
@@ -116,54 +106,33 @@ def read(kernel):
     return {name: rows for name, rows in content(kernel).items() if name != "responses"}
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    root = tmp_path_factory.mktemp("maintain") / "start"
-    start_lake(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def fault_free(started, tmp_path_factory):
-    root = tmp_path_factory.mktemp("maintain") / "free"
-    shutil.copytree(started, root)
-    kernel, countdown = Kernel(root, known=LATER), Countdown(-1)
-    with pytest.MonkeyPatch.context() as patch:
-        countdown.install(patch.setattr)
-        report = work(kernel)
-    parts = {each.part for each in report.actions}
-    assert {"compact", "retention", "vacuum", "leftovers"} <= parts
-    return content(kernel), countdown.seen
-
-
-def test_the_maintenance_touches_every_kind_of_operation(fault_free):
-    assert 20 <= fault_free[1] <= 60
-
-
-def test_killed_before_any_operation_and_run_again_nothing_differs(started, fault_free, tmp_path):
-    expected, operations = fault_free
-    before, seen = objects(started), read(Kernel(started, known=LATER))
+def test_maintenance_killed_before_any_operation_and_run_again_nothing_differs(lake_root, every):
+    start, whole = f"{lake_root}/start", f"{lake_root}/whole"
+    start_lake(start)
+    copy_lake(start, whole)
+    operations = int(finished(child(HERE, "run_and_die", whole, NEVER)))
+    assert 20 <= operations <= 60
+    expected = content(Kernel(whole, known=LATER))
+    before, seen = objects(Store(start)), read(Kernel(start, known=LATER))
 
     def crash(left):
-        root = tmp_path / f"crash-{left}"
-        shutil.copytree(started, root)
-        process = child(Path(__file__), "run_and_die", root, left)
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, f"operation {left} was not reached"
+        root = f"{lake_root}/crash-{left}"
+        copy_lake(start, root)
+        killed(child(HERE, "run_and_die", root, left))
         return root
 
     with ThreadPoolExecutor(2) as pool:
-        roots = list(pool.map(crash, range(1, operations + 1)))
+        roots = list(pool.map(crash, range(1, operations + 1, every)))
     for root in roots:
         kernel = Kernel(root, known=LATER)
-        assert read(kernel) == seen, root.name
-        assert before - objects(root) <= told_deleted(kernel), root.name
+        assert read(kernel) == seen, root
+        assert before - objects(kernel.store) <= told_deleted(kernel), root
         assert_pins_hold(kernel)
-        stood = objects(root)
+        stood = objects(kernel.store)
 
         work(kernel)
-        assert content(kernel) == expected, root.name
-        assert stood - objects(root) <= told_deleted(kernel), root.name
+        assert content(kernel) == expected, root
+        assert stood - objects(kernel.store) <= told_deleted(kernel), root
         assert_pins_hold(kernel)
         assert_nothing_is_left_over(kernel)
 
@@ -175,14 +144,8 @@ def assert_pins_hold(kernel):
 
 def assert_nothing_is_left_over(kernel):
     needed = head_files(kernel.tables).keys() | PinnedFiles(kernel.store).paths()
-    data = {path for path in objects(kernel.root) if path.startswith(("silver", "bronze"))}
+    data = {path for path in objects(kernel.store) if path.startswith(("silver", "bronze"))}
     assert data == {path for path in needed if path.startswith(("silver", "bronze"))}
-    assert not list(kernel.root.rglob("*#*"))
-    assert not list((kernel.root / "leases").iterdir())
-
-
-def test_a_maintenance_that_nobody_kills_ends_well(started, fault_free, tmp_path):
-    root = tmp_path / "whole"
-    shutil.copytree(started, root)
-    assert finished(child(Path(__file__), "run_and_die", root, 10_000)).strip() == "whole"
-    assert content(Kernel(root, known=LATER)) == fault_free[0]
+    assert not kernel.store.leftovers()
+    assert not kernel.store.sizes("leases")
+    assert not kernel.store.sizes("probes")

@@ -11,7 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from kernel_support import ETH, KNOWN, Kernel, Row, child, finished, series
+from kernel_support import ETH, KNOWN, Kernel, Row, series
+from processes import child, finished
 
 import lake.snapshots
 import lake.vacuum

@@ -19,11 +19,10 @@ from kernel_support import (
     Kernel,
     Row,
     assert_spans_sound,
-    child,
-    finished,
     quarantine_of,
     series,
 )
+from processes import child, finished
 
 from contracts.errors import CommitConflictError, StoreUnavailableError, UnsafeStoreError
 from contracts.tables import BAR_REVISIONS, BARS, LEDGER, QUARANTINE, TABLES

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from kernel_support import KNOWN, Kernel, child
+from kernel_support import KNOWN, Kernel
+from processes import child, killed
 
 import lake
 from contracts.errors import RequestError
@@ -47,9 +48,7 @@ async def test_a_run_is_one_commit_and_leaves_no_object(lake_root):
 
 
 async def test_the_next_run_notes_the_beginning_of_one_that_was_killed(lake_root):
-    process = child(Path(__file__), "begin_and_die", lake_root)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    killed(child(Path(__file__), "begin_and_die", lake_root))
     async with recorded_run(work_on(lake_root), "backfill", {}):
         pass
     expected = [("backfill", "started"), ("backfill", "succeeded"), ("update", "started")]

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from kernel_support import Kernel, child, finished, quarantine_of
+from kernel_support import Kernel, quarantine_of
+from processes import child, finished
 from test_races import (
     entered,
     gate,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kernel_support import BTC, Kernel, Row, child, finished, response_of, series
-from test_crash_points import Countdown
+from kernel_support import BTC, Kernel, Row, copy_lake, response_of, series
+from processes import child, finished, killed
+from test_crash_points import NEVER, Countdown
 from test_disk import assert_told, small_disk  # noqa: F401 - a fixture
 from test_races import wait_for
 
@@ -28,6 +27,7 @@ from lake.store import Store
 from lake.verify import verify
 
 CLOCK = SystemClock()
+PLACES = ("lake", "out", "other")
 
 
 def filled(root):
@@ -146,57 +146,53 @@ def start_export(root):
 
 def carry(root):
     """Export the snapshot, give the lake's own up, import it into a lake that lacks it."""
-    source = Store(Path(root) / "lake", fsync=False)
-    manifest = resolve_snapshot(source, "paper")
-    export_snapshot(source, manifest, Store(Path(root) / "out", fsync=False), CLOCK)
-    other = Store(Path(root) / "other", fsync=False)
-    (done,) = import_snapshots(Store(Path(root) / "out", fsync=False), other, CLOCK)
+    lake_store, out, other = (Store(f"{root}/{name}", fsync=False) for name in PLACES)
+    export_snapshot(lake_store, resolve_snapshot(lake_store, "paper"), out, CLOCK)
+    (done,) = import_snapshots(out, other, CLOCK)
     return done.snapshot_id
 
 
 def carry_and_die(root, left):
-    Countdown(int(left)).install(setattr)
-    sys.stdout.write(carry(root))
+    """Run in the child: die before operation ``left``, if there is one."""
+    countdown = Countdown(int(left))
+    countdown.install(setattr)
+    sys.stdout.write(f"{carry(root)} {countdown.seen}")
 
 
 def left_by(root):
-    """Return what a place holds, without what crashes leave and readers drop."""
+    """Return what both places hold, without what crashes leave and readers drop."""
     return {
-        str(path.relative_to(root)): path.read_bytes()
-        for folder in ("out", "other")
-        for path in (root / folder).rglob("*")
-        if path.is_file() and "#" not in path.name and path.parent.name != "leases"
+        (place, path): store.get(path)
+        for place, store in ((name, Store(f"{root}/{name}")) for name in PLACES[1:])
+        for path in store.sizes("")
+        if "#" not in path and not path.startswith("leases/")
     }
 
 
-def test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there(tmp_path):
-    start = tmp_path / "start"
-    start_export(start / "lake")
-    Kernel(start / "other").publish([Row(1, 1.0)])
-    free = tmp_path / "free"
-    shutil.copytree(start, free)
-    countdown = Countdown(-1)
-    with pytest.MonkeyPatch.context() as patch:
-        countdown.install(patch.setattr)
-        name = carry(free)
-    assert 12 <= countdown.seen <= 20
-    expected = left_by(free)
+def test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there(
+    lake_root, every
+):
+    start, whole = f"{lake_root}/start", f"{lake_root}/whole"
+    start_export(f"{start}/lake")
+    Kernel(f"{start}/other").publish([Row(1, 1.0)])
+    copy_lake(start, whole)
+    name, operations = finished(child(Path(__file__), "carry_and_die", whole, NEVER)).split()
+    assert 12 <= int(operations) <= 20
+    expected = left_by(whole)
 
     def crash(left):
-        root = tmp_path / f"crash-{left}"
-        shutil.copytree(start, root)
-        process = child(Path(__file__), "carry_and_die", root, left)
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, f"operation {left} was not reached"
+        root = f"{lake_root}/crash-{left}"
+        copy_lake(start, root)
+        killed(child(Path(__file__), "carry_and_die", root, left))
         return root
 
     with ThreadPoolExecutor(2) as pool:
-        roots = list(pool.map(crash, range(1, countdown.seen + 1)))
+        roots = list(pool.map(crash, range(1, int(operations) + 1, every)))
     for root in roots:
-        for folder in ("out", "other"):
-            assert_whole_or_absent(Store(root / folder), name)
+        for place in PLACES[1:]:
+            assert_whole_or_absent(Store(f"{root}/{place}"), name)
         assert carry(root) == name
-        assert left_by(root) == expected, root.name
+        assert left_by(root) == expected, root
 
 
 def assert_whole_or_absent(store, name):
