@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 from test_crash_points import test_killed_before_any_operation_and_run_again_nothing_differs
+from test_maintain_crashes import (
+    test_maintenance_killed_before_any_operation_and_run_again_nothing_differs,
+)
+from test_snapshot_faults import (
+    test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there,
+)
 
 __all__ = [
+    "test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there",
     "test_killed_before_any_operation_and_run_again_nothing_differs",
+    "test_maintenance_killed_before_any_operation_and_run_again_nothing_differs",
 ]
 EVERY = {
+    test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there: 4,
     test_killed_before_any_operation_and_run_again_nothing_differs: 2,
+    test_maintenance_killed_before_any_operation_and_run_again_nothing_differs: 6,
 }
 
 
