@@ -12,16 +12,22 @@ from history_support import Seen, Write, dumped, loaded, seen_by, violations, wr
 from kernel_support import Kernel, Row
 from processes import child, finished
 
-WRITERS, TOKENS = 4, 8
+WRITERS = 4
 
 
-def write(root, gate, who):
+@pytest.fixture
+def tokens():
+    """Return how many tokens each writer takes along the path."""
+    return 8
+
+
+def write(root, gate, who, tokens):
     """Write every fourth token, from the moment that the gate opens."""
-    kernel = Kernel(Path(root))
+    kernel = Kernel(root)
     Path(f"{gate}-{who}").touch()
     wait_for(Path(gate))
-    first = int(who)
-    sys.stdout.write(dumped(write_tokens(kernel, range(first, TOKENS * WRITERS, WRITERS))))
+    own = range(int(who), int(tokens) * WRITERS, WRITERS)
+    sys.stdout.write(dumped(write_tokens(kernel, own)))
 
 
 def wait_for(path):
@@ -37,11 +43,15 @@ def snapshot(kernel):
     return seen_by(kernel, manifest, began, time.monotonic())
 
 
-def test_four_writers_lose_and_double_nothing_while_snapshots_are_taken(lake_root):
+def test_four_writers_lose_and_double_nothing_while_snapshots_are_taken(
+    lake_root, tmp_path, tokens
+):
     kernel = Kernel(lake_root)
     kernel.publish([Row(10_000, 1.0)])
-    gate = lake_root.parent / "gate"
-    processes = [child(Path(__file__), "write", lake_root, gate, who) for who in range(WRITERS)]
+    gate = tmp_path / "gate"
+    processes = [
+        child(Path(__file__), "write", lake_root, gate, who, tokens) for who in range(WRITERS)
+    ]
     for who in range(WRITERS):
         wait_for(Path(f"{gate}-{who}"))
     gate.touch()
@@ -51,12 +61,12 @@ def test_four_writers_lose_and_double_nothing_while_snapshots_are_taken(lake_roo
     writes = [each for process in processes for each in loaded(finished(process))]
     cuts.append(snapshot(kernel))
 
-    assert len(writes) == WRITERS * TOKENS * 3
+    assert len(writes) == WRITERS * tokens * 3
     assert len({cut.name for cut in cuts}) >= 3
     assert list(violations(writes, cuts)) == []
     history = kernel.lake().bar_history("*", timeframe="1m").collect()
-    assert history.height == 1 + 2 * WRITERS * TOKENS
-    assert cuts[-1].claimed == set(range(WRITERS * TOKENS))
+    assert history.height == 1 + 2 * WRITERS * tokens
+    assert cuts[-1].claimed == set(range(WRITERS * tokens))
 
 
 WRITES = [

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from kernel_support import Kernel, quarantine_of
 from processes import child, finished
+from test_history import (
+    test_four_writers_lose_and_double_nothing_while_snapshots_are_taken,
+)
 from test_races import (
     entered,
     gate,
@@ -27,6 +30,7 @@ from contracts.tables import QUARANTINE
 __all__ = [
     "gate",
     "test_a_stale_handle_compares_again",
+    "test_four_writers_lose_and_double_nothing_while_snapshots_are_taken",
     "test_snapshots_under_a_writer_are_consistent_cuts",
     "test_two_processes_create_one_table",
     "test_two_processes_publish_one_span",
@@ -39,6 +43,11 @@ APPENDS = 25
 @pytest.fixture
 def lake_root(s3_root):
     return s3_root
+
+
+@pytest.fixture
+def tokens():
+    return 2
 
 
 def append_tokens(root, gate_path, who):

@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from faulty_store import KINDS, Crash, FaultPlan, faults
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from kernel_support import GENERATED, Kernel, seal_early
 from machine_support import (
     NAMES,
@@ -49,6 +56,9 @@ if TYPE_CHECKING:
 # A failure prints the steps, the seeds of the faults, and what reproduces it.
 EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "12"))
 STEPS = int(os.environ.get("TIDEMARK_MACHINE_STEPS", "14"))
+# The same over a bucket: TIDEMARK_S3_MACHINE_EXAMPLES, TIDEMARK_S3_MACHINE_STEPS.
+S3_EXAMPLES = int(os.environ.get("TIDEMARK_S3_MACHINE_EXAMPLES", "2"))
+S3_STEPS = int(os.environ.get("TIDEMARK_S3_MACHINE_STEPS", "8"))
 MOST_SNAPSHOTS = 4
 MAINTENANCE = ("compaction", "checkpoints", "vacuum", "vacuum", "vacuum_with_grace")
 
@@ -64,10 +74,11 @@ PLANS = st.one_of(
 
 
 class LakeMachine(RuleBasedStateMachine):
-    """One lake, its model, and what each snapshot showed."""
+    """One lake, its model, and what each snapshot showed; in a folder, or below a bucket."""
 
-    def __init__(self) -> None:
+    def __init__(self, bucket: str | None = None) -> None:
         super().__init__()
+        self.bucket = bucket
         self.patch = pytest.MonkeyPatch()
         seal_early(self.patch, 20, fan_in=3, series=6)
 
@@ -75,7 +86,7 @@ class LakeMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """Begin with bars of two instruments and a snapshot of them."""
         self.folder = tempfile.TemporaryDirectory(prefix="tidemark-machine-")
-        self.root = Path(self.folder.name) / "lake"
+        self.root = f"{self.bucket or self.folder.name}/{uuid.uuid4().hex}"
         self.kernel = Kernel(self.root)
         self.model = Model()
         self.pinned: dict[str, list[object]] = {}
@@ -248,15 +259,15 @@ class LakeMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def flip_a_byte(self, data) -> None:
         """Rot is found and named, and nothing is the worse for it when the file is restored."""
-        manifest = load_manifest(self.kernel.store, data.draw(st.sampled_from(sorted(self.pinned))))
-        paths = sorted(manifest.files)
-        file = self.root / data.draw(st.sampled_from(paths))
-        sound = file.read_bytes()
+        store = self.kernel.store
+        manifest = load_manifest(store, data.draw(st.sampled_from(sorted(self.pinned))))
+        path = data.draw(st.sampled_from(sorted(manifest.files)))
+        sound = store.get(path)
         at = data.draw(st.integers(0, len(sound) - 1))
-        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
-        with pytest.raises(ChecksumError, match=file.name):
-            verify(self.kernel.store, manifest)
-        file.write_bytes(sound)
+        store.put(path, sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        with pytest.raises(ChecksumError, match=path.rpartition("/")[2]):
+            verify(store, manifest)
+        store.put(path, sound)
 
     @rule(upgraded=st.booleans())
     def restarted(self, upgraded) -> None:
@@ -283,7 +294,7 @@ class LakeMachine(RuleBasedStateMachine):
             assert verify(self.kernel.store, lk.manifest, level="quick").files
 
 
-LakeMachine.TestCase.settings = settings(
+MACHINE = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     phases=GENERATED,
@@ -291,7 +302,13 @@ LakeMachine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
+LakeMachine.TestCase.settings = MACHINE
 
 
 class TestLakeMachine(LakeMachine.TestCase):
     """The machine as a test; its seeds are drawn by Hypothesis and printed on a failure."""
+
+
+def test_the_machine_over_a_bucket(s3_root):
+    told = settings(MACHINE, max_examples=S3_EXAMPLES, stateful_step_count=S3_STEPS)
+    run_state_machine_as_test(lambda: LakeMachine(s3_root), settings=told)
