@@ -19,14 +19,7 @@ import pytest
 from faulty_store import KINDS, Crash, FaultPlan, faults
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from kernel_support import GENERATED, Kernel, seal_early
 from machine_support import (
     NAMES,
@@ -56,9 +49,6 @@ if TYPE_CHECKING:
 # A failure prints the steps, the seeds of the faults, and what reproduces it.
 EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "12"))
 STEPS = int(os.environ.get("TIDEMARK_MACHINE_STEPS", "14"))
-# The same over a bucket: TIDEMARK_S3_MACHINE_EXAMPLES, TIDEMARK_S3_MACHINE_STEPS.
-S3_EXAMPLES = int(os.environ.get("TIDEMARK_S3_MACHINE_EXAMPLES", "2"))
-S3_STEPS = int(os.environ.get("TIDEMARK_S3_MACHINE_STEPS", "8"))
 MOST_SNAPSHOTS = 4
 MAINTENANCE = ("compaction", "checkpoints", "vacuum", "vacuum", "vacuum_with_grace")
 
@@ -74,7 +64,9 @@ PLANS = st.one_of(
 
 
 class LakeMachine(RuleBasedStateMachine):
-    """One lake, its model, and what each snapshot showed; in a folder, or below a bucket."""
+    """One lake, its model, and what each snapshot showed; in a folder, or below ``bucket``."""
+
+    tell = staticmethod(note)
 
     def __init__(self, bucket: str | None = None) -> None:
         super().__init__()
@@ -124,8 +116,10 @@ class LakeMachine(RuleBasedStateMachine):
             with faults(told):
                 return act()
         except (StorageError, Crash) as error:
-            note(f"plan seed={plan.seed} rate={plan.rate} crash_at={plan.crash_at}: {told.told}")
-            note(f"failed with {type(error).__name__}: {error}")
+            self.tell(
+                f"plan seed={plan.seed} rate={plan.rate} crash_at={plan.crash_at}: {told.told}"
+            )
+            self.tell(f"failed with {type(error).__name__}: {error}")
         self.restart()
         assert readable(self.kernel)
         self.check_pins()
@@ -160,8 +154,12 @@ class LakeMachine(RuleBasedStateMachine):
         self.revise_rows(data, close, plan)
 
     def revise_rows(self, data, close, plan) -> None:
-        keys = sorted(self.model.versions)
-        chosen = data.draw(st.lists(st.sampled_from(keys), min_size=1, max_size=6, unique=True))
+        keys = st.sampled_from(sorted(self.model.versions))
+        self.revise_keys(
+            data.draw(st.lists(keys, min_size=1, max_size=6, unique=True)), close, plan
+        )
+
+    def revise_keys(self, chosen, close, plan) -> None:
         rows = [row for name, at in chosen for row in rows_of(name, range(at, at + 1), close)]
         known = self.kernel.step(minutes=1)
         self.disturbed(plan, lambda: self.kernel.publish(rows))
@@ -169,6 +167,9 @@ class LakeMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def ingest_again(self, name) -> None:
+        self.ingest_held(name)
+
+    def ingest_held(self, name) -> None:
         """What is stored already makes no commit."""
         self.kernel.step(minutes=1)
         before = self.kernel.versions()
@@ -186,6 +187,9 @@ class LakeMachine(RuleBasedStateMachine):
 
     @rule(minutes=st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True), plan=PLANS)
     def quarantine(self, minutes, plan) -> None:
+        self.refuse(minutes, plan)
+
+    def refuse(self, minutes, plan) -> None:
         frame = refused_frame(minutes, self.kernel.step(minutes=1))
         self.disturbed(plan, lambda: self.kernel.quarantine(frame))
         self.model.refused |= set(minutes)
@@ -240,14 +244,18 @@ class LakeMachine(RuleBasedStateMachine):
     @rule(data=st.data(), plan=PLANS)
     def unpin(self, data, plan) -> None:
         """What is unpinned is no longer promised; it reads as before, or says what is gone."""
-        snapshot_id = data.draw(st.sampled_from(sorted(self.pinned)))
+        self.give_up(data.draw(st.sampled_from(sorted(self.pinned))), plan)
+
+    def give_up(self, snapshot_id, plan) -> None:
         self.disturbed(plan, lambda: unpin(self.kernel, snapshot_id))
         self.given_up[snapshot_id] = self.pinned.pop(snapshot_id)
 
     @precondition(lambda self: self.given_up)
     @rule(data=st.data())
     def read_what_was_given_up(self, data) -> None:
-        snapshot_id = data.draw(st.sampled_from(sorted(self.given_up)))
+        self.read_given_up(data.draw(st.sampled_from(sorted(self.given_up))))
+
+    def read_given_up(self, snapshot_id) -> None:
         gone = ""
         try:
             shown = frozen(self.kernel.lake(snapshot=snapshot_id, verify=True))
@@ -259,11 +267,13 @@ class LakeMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def flip_a_byte(self, data) -> None:
         """Rot is found and named, and nothing is the worse for it when the file is restored."""
-        store = self.kernel.store
-        manifest = load_manifest(store, data.draw(st.sampled_from(sorted(self.pinned))))
+        manifest = load_manifest(self.kernel.store, data.draw(st.sampled_from(sorted(self.pinned))))
         path = data.draw(st.sampled_from(sorted(manifest.files)))
+        self.rot(manifest, path, data.draw(st.integers(0, manifest.files[path] - 1)))
+
+    def rot(self, manifest, path, at) -> None:
+        store = self.kernel.store
         sound = store.get(path)
-        at = data.draw(st.integers(0, len(sound) - 1))
         store.put(path, sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
         with pytest.raises(ChecksumError, match=path.rpartition("/")[2]):
             verify(store, manifest)
@@ -294,7 +304,7 @@ class LakeMachine(RuleBasedStateMachine):
             assert verify(self.kernel.store, lk.manifest, level="quick").files
 
 
-MACHINE = settings(
+LakeMachine.TestCase.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     phases=GENERATED,
@@ -302,13 +312,7 @@ MACHINE = settings(
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-LakeMachine.TestCase.settings = MACHINE
 
 
 class TestLakeMachine(LakeMachine.TestCase):
     """The machine as a test; its seeds are drawn by Hypothesis and printed on a failure."""
-
-
-def test_the_machine_over_a_bucket(s3_root):
-    told = settings(MACHINE, max_examples=S3_EXAMPLES, stateful_step_count=S3_STEPS)
-    run_state_machine_as_test(lambda: LakeMachine(s3_root), settings=told)
