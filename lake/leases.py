@@ -122,10 +122,15 @@ def find_lease(store: Store, path: str) -> Lease | None:
     return None if listed is None else _lease(store, path, listed.modified)
 
 
-def held(store: Store, clock: Clock, grace: timedelta = GRACE) -> list[Lease]:
-    """Return the leases that hold, the oldest first."""
-    now = clock.storage()
-    return [each for each in every_lease(store) if each.is_live(now, grace)]
+def held(store: Store, grace: timedelta = GRACE) -> list[Lease]:
+    """Return the leases that hold, the oldest first; for whoever holds one of them.
+
+    The newest tells the store's time: the caller's own clock may be wrong, and by it a vacuum
+    under way may look dead.
+    """
+    leases = every_lease(store)
+    now = max((each.stored_at for each in leases), default=None)
+    return [] if now is None else [each for each in leases if each.is_live(now, grace)]
 
 
 def _lease(store: Store, path: str, stored_at: datetime) -> Lease | None:

@@ -193,7 +193,7 @@ def make_sure(
     """
     name = manifest.snapshot_id
     try:
-        if any(each.kind == MAINTAIN for each in held(store, clock)):
+        if any(each.kind == MAINTAIN for each in held(store)):
             raise CommitConflictError(
                 f"Maintenance of {store.uri} is under way and may delete files of {name}",
                 remedy="Run the same command again when `lake maintain` has ended",
