@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from kernel_support import BTC, ETH, Kernel, audits_of, quarantine_of, response_of, series
+from kernel_support import (
+    BTC,
+    ETH,
+    Kernel,
+    Row,
+    audits_of,
+    quarantine_of,
+    response_of,
+    seal_early,
+    series,
+)
 from path_support import run_backfill, run_update
 from s3_proxy import FaultyGateway
 
@@ -13,6 +23,11 @@ from contracts.time import parse_time
 from flows.replay.clock import ReplayClock
 from flows.replay.generated import GeneratedTape
 from flows.replay.server import ReplayExchange
+from lake.diff import diff_snapshots
+from lake.export import export_snapshot, import_snapshots
+from lake.labels import resolve_snapshot, set_label
+from lake.pins import confirm_unpin, pin, request_unpin
+from lake.store import Store
 from lake.verify import verify
 
 HOURS = 24
@@ -73,6 +88,52 @@ def test_the_requests_of_each_operation_are_few(gateway, s3_root):
     told(gateway, f"verify {files} files, quick", files + 12)
     verify(kernel.store, manifest)
     told(gateway, f"verify {files} files, by SHA-256", 2 * files + 12)
+
+
+def test_the_requests_of_what_is_done_with_snapshots_are_few(gateway, s3_root, monkeypatch):
+    seal_early(monkeypatch, 10, fan_in=100)
+    kernel = Kernel(s3_root)
+    kernel.land(response_of(b"[1]"))
+    for hour in range(6):
+        minutes = range(hour * 60, hour * 60 + 60)
+        kernel.publish([*series(minutes), *series(minutes, instrument=ETH)])
+        kernel.observe(hour * 60, hour * 60 + 60)
+        kernel.step(hours=1)
+    first = kernel.snapshot()
+    kernel.publish([Row(3, 9.0)])
+    second = kernel.snapshot()
+    files = len(first.files)
+    changed = len(first.files.keys() ^ second.files.keys())
+    gateway.clear()
+
+    set_label(kernel.store, kernel.clock, "paper", first.snapshot_id)
+    told(gateway, "set a label", 4)
+    set_label(kernel.store, kernel.clock, "paper", second.snapshot_id)
+    told(gateway, "move a label", 4)
+    assert resolve_snapshot(kernel.store, "paper").snapshot_id == second.snapshot_id
+    told(gateway, "find a snapshot by its label", 4)
+
+    rows = diff_snapshots(kernel.store, first, second, rows=True).counts
+    assert rows == {"added": 1, "revised": 1, "removed": 0}
+    told(gateway, f"diff of snapshots that differ by {changed} files, with rows", 4 + 2 * changed)
+    verify(kernel.store, first, level="deep")
+    told(gateway, f"verify {files} files, deep", 3 * files + 12)
+
+    asked = request_unpin(kernel.tables, first, why="x")
+    told(gateway, "ask for an unpin, of 2 pinned", 30)
+    confirm_unpin(kernel.tables, first, token=asked.token)
+    told(gateway, "confirm it", 12)
+    pin(kernel.tables, first)
+    told(gateway, f"pin {files} files again", 12 + 2 * files)
+
+    there, back = Store(f"{s3_root}-out"), Store(f"{s3_root}-back")
+    assert export_snapshot(kernel.store, first, there, kernel.clock).copied == files
+    told(gateway, f"export of {files} files to a new place", 24 + 3 * files)
+    assert export_snapshot(kernel.store, first, there, kernel.clock).copied == 0
+    told(gateway, "the same export again", 24 + 2 * files)
+    (done,) = import_snapshots(there, back, kernel.clock)
+    assert done.copied == files
+    told(gateway, f"import of {files} files into a new lake", 24 + 3 * files)
 
 
 async def test_the_requests_of_an_hourly_update_do_not_grow(gateway, s3_root):
