@@ -30,7 +30,12 @@ SETTINGS = Settings(fsync=False, batch_pages=1)
 BEFORE_REVISION = "2026-03-01T11:30"
 AFTER = "2026-03-02T00:01"
 # What a run imports when it comes to it; the process that forks runs imports it once.
-PRELOADED = ("ccxt.async_support", "flows.venues.binance", "flows.venues.client")
+PRELOADED = (
+    "ccxt.async_support",
+    "flows.venues.binance",
+    "flows.venues.client",
+    "pandera.backends.polars.builtin_checks",
+)
 NEVER = -1
 
 
