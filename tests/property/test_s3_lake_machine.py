@@ -37,11 +37,12 @@ class Walk(LakeMachine):
         )
 
     def go(self, steps):
-        """Take as many steps, each act once before any is taken again."""
-        acts = []
-        for _ in range(steps):
-            acts = acts or self.dice.sample(ACTS, len(ACTS))
-            act, plan = acts.pop(), self.plan()
+        """Take as many steps; the last two replace files that are pinned, and vacuum."""
+        drawn = []
+        while len(drawn) < steps - 2:
+            drawn += self.dice.sample(ACTS, len(ACTS))
+        for act in [*drawn[: steps - 2], Walk.revise_some, Walk.maintain_by_vacuum]:
+            plan = self.plan()
             self.tell(act.__name__, plan)
             act(self, plan)
             self.the_heads_are_what_the_model_says()
@@ -67,12 +68,15 @@ class Walk(LakeMachine):
         self.rot(manifest, path, self.dice.randrange(manifest.files[path]))
 
     def give_one_up(self, plan):
+        if len(self.pinned) == 1:
+            self.revise_some(None)
+            self.snapshot_under(plan)
         snapshot_id = self.dice.choice(sorted(self.pinned))
         self.give_up(snapshot_id, plan)
         self.read_given_up(snapshot_id)
 
     def close(self):
-        return self.dice.choice([100.0, 101.5, 250.0])
+        return float(self.dice.randrange(100, 1000))
 
 
 ACTS = [
