@@ -6,6 +6,7 @@ import pytest
 from soak import Soak
 
 
+@pytest.mark.timeout(900)
 def test_a_lake_on_s3_holds_its_pin_through_kills_of_writer_and_gateway(own_ceph, monkeypatch):
     for name, value in own_ceph.environment().items():
         monkeypatch.setenv(name, value)
