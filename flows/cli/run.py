@@ -85,7 +85,7 @@ def _bound(path: Path, elsewhere: Elsewhere, *, verify: bool, allow: bool) -> di
     """Check a lock, say what it pins, and return what binds a process to it."""
     from contracts.time import SystemClock
     from lake.drift import check_answers, check_files, locked_manifest
-    from lake.locked import ENGINE_VARIABLE, LOCK_VARIABLE, ROOT_VARIABLE
+    from lake.locked import ENGINE_VARIABLE, LOCK_VARIABLE, ROOT_VARIABLE, same_place
     from lake.lockfile import read_lock
     from lake.root import read_lake
     from lake.store import Store
@@ -93,6 +93,8 @@ def _bound(path: Path, elsewhere: Elsewhere, *, verify: bool, allow: bool) -> di
     lock = read_lock(path)
     store = Store(elsewhere.root or lock.where)
     read_lake(store)
+    if not same_place(store.uri, lock.where):
+        say(f"reading {store.uri}, as --root or LAKE_ROOT says; the lock names {lock.where}")
     try:
         manifest = locked_manifest(lock, store, clock=SystemClock(), allow_engine_drift=allow)
         check_files(lock, store, manifest, level="full")

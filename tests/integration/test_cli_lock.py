@@ -331,7 +331,11 @@ def test_a_copy_is_run_against_and_read(kernel, script, capfd, tmp_path):
     copy = kernel.copy(tmp_path / "copy")
     asked = ("run", "--locked", "--root", "copy", script("import lake; print(lake.open().root)"))
     assert main(list(asked)) == 0
-    assert capfd.readouterr().out.strip() == str(copy.root)
+    out, told = capfd.readouterr()
+    assert out.strip() == str(copy.root)
+    assert f"reading {copy.root}, as --root or LAKE_ROOT says; the lock names {kernel.root}" in told
+    assert main(["run", "--locked", "strategy.py"]) == 0
+    assert "the lock names" not in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("locked")
