@@ -12,6 +12,8 @@ from history_support import Seen, Write, dumped, loaded, seen_by, violations, wr
 from kernel_support import Kernel, Row
 from processes import child, finished
 
+from lake.tables import Table
+
 WRITERS = 4
 
 
@@ -37,6 +39,23 @@ def wait_for(path):
         time.sleep(0.002)
 
 
+@pytest.fixture
+def pause():
+    """Return how many seconds a snapshot waits before it looks at a table."""
+    return 0.1
+
+
+def dawdle(monkeypatch, pause):
+    """Let a snapshot look at one table after the other so slowly that writers come between."""
+    head = Table.head
+
+    def slow_head(table):
+        time.sleep(pause)
+        return head(table)
+
+    monkeypatch.setattr(Table, "head", slow_head)
+
+
 def snapshot(kernel):
     began = time.monotonic()
     manifest = kernel.snapshot()
@@ -44,7 +63,7 @@ def snapshot(kernel):
 
 
 def test_four_writers_lose_and_double_nothing_while_snapshots_are_taken(
-    lake_root, tmp_path, tokens
+    lake_root, tmp_path, tokens, pause, monkeypatch
 ):
     kernel = Kernel(lake_root)
     kernel.publish([Row(10_000, 1.0)])
@@ -54,6 +73,7 @@ def test_four_writers_lose_and_double_nothing_while_snapshots_are_taken(
     ]
     for who in range(WRITERS):
         wait_for(Path(f"{gate}-{who}"))
+    dawdle(monkeypatch, pause)
     gate.touch()
     cuts = []
     while any(process.poll() is None for process in processes):

@@ -47,7 +47,12 @@ def lake_root(s3_root):
 
 @pytest.fixture
 def tokens():
-    return 2
+    return 3
+
+
+@pytest.fixture
+def pause():
+    return 0.3
 
 
 def append_tokens(root, gate_path, who):
