@@ -33,7 +33,7 @@ from lake.leases import GRACE, every_lease
 from lake.locks import every_lock
 from lake.logs import log_of, log_path
 from lake.manifest import load_manifest, snapshot_ids
-from lake.pinlog import pin_states
+from lake.pinlog import kept_ids, pin_states
 from lake.probe import FOLDER as PROBES
 from lake.probe import FULL, probe
 from lake.reach import PinnedFiles, check_heads
@@ -336,11 +336,12 @@ def _snapshots(exam: _Exam) -> Iterator[Finding]:
 
 
 def _names(exam: _Exam) -> Iterator[Finding]:
-    """Check that labels and locks name snapshots that are there, and kept."""
+    """Check that labels, locks and pins name snapshots that are there, and kept."""
     states = pin_states(exam.store)
     labels, locks = every_label(exam.store), every_lock(exam.store)
     named = [(f"Label {label.label}", label.snapshot_id) for label in labels]
     named += [(f"Lock {lock}", lock.snapshot_id) for lock in locks]
+    named += [("A pin", each) for each in kept_ids(exam.store) if each not in states]
     for who, snapshot_id in named:
         state = states.get(snapshot_id)
         if state is None:

@@ -54,6 +54,17 @@ class Inventory:
         """The files' paths below the lake's root."""
         return [f"{self.spec.path}/{path}" for path in self.files["path"]]
 
+    @property
+    def rows(self) -> int:
+        """The number of rows.
+
+        Raises:
+            InvariantError: The log does not tell it of every file.
+        """
+        if self.files["rows"].null_count():
+            raise InvariantError(f"{self.spec.name}: a file of an unknown number of rows")
+        return int(self.files["rows"].sum())
+
     def entries(self) -> Iterator[FileEntry]:
         """Return an object for each file."""
         keys, names = self.spec.partition_by, self.spec.statistics_columns

@@ -49,8 +49,13 @@ class Lease:
     stored_at: datetime
 
     def is_live(self, now: datetime, grace: timedelta) -> bool:
-        """Tell whether the lease holds at ``now``; the later of its two times counts."""
-        newest = max(self.stored_at, self.created_at or self.stored_at)
+        """Tell whether the lease holds at ``now``.
+
+        The later of its two times counts, the holder's as far as it is believed: a clock that
+        is years ahead must not hold up deletion for years.
+        """
+        told = min(self.created_at or self.stored_at, self.stored_at + grace)
+        newest = max(self.stored_at, told)
         return now - newest < grace
 
 

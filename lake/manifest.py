@@ -13,6 +13,7 @@ import polars as pl
 
 from contracts.errors import (
     ChecksumError,
+    InvalidTimeError,
     LakeFormatError,
     TableNotPinnedError,
     UnknownSnapshotError,
@@ -38,6 +39,14 @@ FOLDER = "snapshots"
 # What the lake says of its own runs and clean-ups is no part of the data.
 NO_MEMBERS = frozenset({"ops.runs", "ops.deletions"})
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_BESIDE_HASH = "beside_sha256"
+_BESIDE: Mapping[str, type] = {
+    "created_at": str,
+    "created_by": str,
+    "lake_id": str,
+    "origin": str,
+    "engines": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class Draft:
             "snapshot_id": snapshot_id,
             "content": self._outline,
             **beside,
+            _BESIDE_HASH: _hash(beside),
         }
         outline = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
         return self._spliced(outline, '"files": []', ",\n    ").encode()
@@ -152,7 +162,11 @@ class Draft:
 
 def content_hash(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a manifest's content."""
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+    return _hash(content)
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def manifest_path(snapshot_id: str) -> str:
@@ -202,16 +216,34 @@ def read_manifest(store: Store, snapshot_id: str, content: bytes) -> Manifest:
     try:
         told = json.loads(content)
         _check_format(snapshot_id, told["format"])
-        beside = {key: told[key] for key in told if key not in ("format", "snapshot_id", "content")}
+        beside = _beside(told)
         manifest = Manifest(told["snapshot_id"], told["content"], beside)
         claimed = manifest.snapshot_id.rpartition("-")[2]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidTimeError):
         raise _tampered(store, snapshot_id) from None
     honest = bool(claimed) and content_hash(manifest.content).startswith(claimed)
     in_place = manifest.snapshot_id == snapshot_id and told["format"] == _format_of(told["content"])
     if not (honest and in_place):
         raise _tampered(store, snapshot_id)
     return manifest
+
+
+def _beside(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside the content; a manifest of 0.1.0 carries no hash of it.
+
+    Raises:
+        KeyError: Something is missing.
+        ValueError: It is not what was written.
+    """
+    own = ("format", "snapshot_id", "content", _BESIDE_HASH)
+    beside = {key: told[key] for key in told if key not in own}
+    for key, kind in _BESIDE.items():
+        if not isinstance(beside[key], kind):
+            raise ValueError(key)  # noqa: TRY004 - read_manifest tells it
+    parse_time(beside["created_at"])
+    if told.get(_BESIDE_HASH, _hash(beside)) != _hash(beside):
+        raise ValueError(_BESIDE_HASH)
+    return beside
 
 
 def _format_of(content: Mapping[str, Any]) -> int:
@@ -231,7 +263,7 @@ def _tampered(store: Store, snapshot_id: str) -> ChecksumError:
     path = manifest_path(snapshot_id)
     return ChecksumError(
         f"{store.uri_of(path)} is not the manifest that was written",
-        remedy="Restore it from a copy; its content no longer hashes to its id",
+        remedy="Restore it from a copy; what it says no longer hashes to what was written",
         path=path,
     )
 

@@ -68,8 +68,13 @@ class PinEvent:
 
 def pin_state(store: Store, snapshot_id: str) -> PinState:
     """Return the state of a snapshot's pin; one of which nothing is said is pinned."""
+    return latest(store, snapshot_id)[1]
+
+
+def latest(store: Store, snapshot_id: str) -> tuple[int, PinState]:
+    """Return the sequence of the newest event of a snapshot's pin, 0 for none, and its state."""
     names = _names(store, f"{FOLDER}/{snapshot_id}")
-    return _state(names.get(snapshot_id, ()))[1]
+    return _state(names.get(snapshot_id, ()))
 
 
 def is_pinned(store: Store, snapshot_id: str) -> bool:
@@ -86,6 +91,12 @@ def pin_states(store: Store) -> dict[str, PinState]:
 def pinned_ids(store: Store) -> list[str]:
     """Return the ids of all snapshots whose files are kept, in order."""
     return [name for name, state in pin_states(store).items() if state.keeps]
+
+
+def kept_ids(store: Store) -> list[str]:
+    """Return the ids of which events say that their files are kept, manifest or not."""
+    told = _names(store, FOLDER)
+    return sorted(name for name, events in told.items() if _state(events)[1].keeps)
 
 
 def pin_events(store: Store, snapshot_id: str) -> list[PinEvent]:

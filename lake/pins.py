@@ -25,6 +25,7 @@ from lake.pinlog import (
     PinState,
     add_event,
     is_pinned,
+    latest,
     pin_events,
     pin_state,
     pin_states,
@@ -163,14 +164,16 @@ def pin(
             under way.
     """
     store, clock, name = tables.store, tables.clock, manifest.snapshot_id
-    before = pin_state(store, name)
+    sequence, before = latest(store, name)
     if before is PinState.PINNED:
         return before
     with lease(store, clock, "pin") as check:
         verify(store, manifest, level="quick")
         check()
-        add_event(store, clock, name, PinState.PINNED, why=why, by=by)
-        make_sure(store, clock, manifest, by=by)
+        added = add_event(store, clock, name, PinState.PINNED, why=why, by=by)
+        # Kept all along, it needs no look at a vacuum, nor may it be given up here.
+        if not (before.keeps and added.sequence == sequence + 1):
+            make_sure(store, clock, manifest, by=by)
     return before
 
 

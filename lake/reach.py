@@ -10,7 +10,7 @@ from contracts.tables import TABLES
 from lake.labels import every_label
 from lake.locks import every_lock
 from lake.manifest import load_manifest, manifest_path, snapshot_ids
-from lake.pinlog import pin_state, pinned_ids
+from lake.pinlog import kept_ids, pin_state, pinned_ids
 from lake.root import read_lake
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
+class Named:
     """What a manifest names: files below the root, versions of tables, the lake it is of."""
 
     paths: frozenset[str]
@@ -39,7 +39,7 @@ class PinnedFiles:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, _Named] = {}
+        self._known: dict[str, Named] = {}
 
     def paths(self) -> set[str]:
         """Return the paths, below the lake's root, as the pins stand at this moment.
@@ -62,19 +62,26 @@ class PinnedFiles:
             needed |= self.named(snapshot_id).paths
         return needed
 
-    def named(self, snapshot_id: str) -> _Named:
-        """Return what a manifest names; a manifest never changes."""
+    def named(self, snapshot_id: str) -> Named:
+        """Return what a manifest names; a manifest never changes.
+
+        Raises:
+            UnknownSnapshotError: There is no manifest of that id.
+            ChecksumError: It is not what was written.
+            LakeFormatError: It was written by a newer Tidemark.
+        """
         if snapshot_id not in self._known:
             manifest = load_manifest(self._store, snapshot_id)
             versions = {name: pinned["version"] for name, pinned in manifest.tables.items()}
             lake_id = manifest.beside["lake_id"]
-            self._known[snapshot_id] = _Named(frozenset(manifest.files), versions, lake_id)
+            self._known[snapshot_id] = Named(frozenset(manifest.files), versions, lake_id)
         return self._known[snapshot_id]
 
 
 def named_snapshots(store: Store) -> dict[str, str]:
-    """Return the snapshots that labels and locks name, and one of those who do."""
-    named = {label.snapshot_id: f"label {label.label!r}" for label in every_label(store)}
+    """Return the snapshots that labels, locks and pins name, and one of those who do."""
+    named = dict.fromkeys(kept_ids(store), "its pin")
+    named |= {label.snapshot_id: f"label {label.label!r}" for label in every_label(store)}
     return named | {lock.snapshot_id: f"lock {lock}" for lock in every_lock(store)}
 
 

@@ -20,6 +20,7 @@ from contracts.errors import (
     InvariantError,
     RequestError,
     SnapshotIncompleteError,
+    StorageError,
 )
 from contracts.tables import TABLES, table
 from contracts.time import iso
@@ -88,9 +89,15 @@ def create_snapshot(
             "engines": dict(_engines()),
         }
         check_lease()
-        manifest = _put(store, draft, _date(held), beside)
-        _keep(tables, manifest.snapshot_id)
-        _check_files(store, held)
+        manifest, made = _put(store, draft, _date(held), beside)
+        made |= _keep(tables, manifest.snapshot_id)
+        try:
+            _check_files(store, held)
+        except StorageError:
+            if made:
+                why = "a file was lost while it was made"
+                add_event(store, clock, manifest.snapshot_id, PinState.UNPINNED, why=why)
+            raise
     if label is not None:
         set_label(store, clock, label, manifest.snapshot_id)
     return manifest
@@ -107,27 +114,31 @@ def _checked_members(members: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in MEMBERS if name in asked)
 
 
-def _keep(tables: Tables, snapshot_id: str) -> None:
-    """Pin a snapshot again that was there before and given up meanwhile."""
+def _keep(tables: Tables, snapshot_id: str) -> bool:
+    """Pin a snapshot again that was there before; tell whether it had been given up."""
     store = tables.store
-    if pin_state(store, snapshot_id) is PinState.PINNED:
-        return
+    before = pin_state(store, snapshot_id)
+    if before is PinState.PINNED:
+        return False
     try:
         add_event(store, tables.clock, snapshot_id, PinState.PINNED, why="created again")
     except CommitConflictError:
         if not is_pinned(store, snapshot_id):
             raise
+        return False
+    return not before.keeps
 
 
-def _put(store: Store, draft: Draft, date: str, beside: Mapping[str, Any]) -> Manifest:
+def _put(store: Store, draft: Draft, date: str, beside: Mapping[str, Any]) -> tuple[Manifest, bool]:
+    """Put the manifest unless it is there; tell whether it was put."""
     for digits in _HASH_DIGITS:
         snapshot_id = f"{date}-{draft.hash[:digits]}"
         data = draft.to_json(snapshot_id, beside)
         if store.create(manifest_path(snapshot_id), data):
-            return Manifest(snapshot_id, json.loads(data)["content"], beside)
+            return Manifest(snapshot_id, json.loads(data)["content"], beside), True
         found = load_manifest(store, snapshot_id)
         if content_hash(found.content) == draft.hash:
-            return found
+            return found, False
     raise InvariantError("two contents of one SHA-256")
 
 
@@ -152,7 +163,7 @@ def _table(held: Inventory, logical_hash: str) -> dict[str, Any]:
         "path": held.spec.path,
         "version": held.version,
         "schema": {name: str(dtype) for name, dtype in held.spec.schema.items()},
-        "rows": int(held.files["rows"].sum()),
+        "rows": held.rows,
         "key_range": held.key_range(),
         "logical_hash": logical_hash,
     }

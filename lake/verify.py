@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lake.store import Store
 
 _REMEDY = "Restore the file from a copy of the lake; nothing else can be read in its place"
-_THREADS = 8
+_THREADS = 4  # Each holds a file when it hashes.
+_LOOKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def check_files(store: Store, spec: TableSpec, files: Sequence[FileEntry], *, ha
         for entry in files:
             check(entry)
         return
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS if hashed else _LOOKS) as pool:
         for _ in pool.map(check, files):
             pass
 

@@ -20,7 +20,7 @@ from lake.doctor import NEEDS_YOU, examine
 from lake.export import export_snapshot, import_snapshots
 from lake.lockfile import make_lock, write_lock
 from lake.manifest import manifest_path
-from lake.pins import confirm_unpin, is_pinned, request_unpin
+from lake.pins import confirm_unpin, is_pinned, pin, request_unpin
 from lake.settings import Settings
 from lake.store import Store
 from lake.vacuum import Rules, sweep
@@ -79,6 +79,19 @@ def test_a_manifest_that_is_gone_and_named_by_a_label_stops_every_deletion(kerne
     with pytest.raises(SnapshotIncompleteError, match="label 'paper'"):
         swept(kernel)
     assert files(kernel) == before
+
+
+def test_a_manifest_that_is_gone_and_was_pinned_again_stops_every_deletion(kernel):
+    manifest = kernel.snapshot()
+    request_unpin(kernel.tables, manifest, why="room")
+    pin(kernel.tables, manifest)
+    kernel.publish([Row(3, 300.0)])
+    (kernel.root / manifest_path(manifest.snapshot_id)).unlink()
+    before = files(kernel)
+    with pytest.raises(SnapshotIncompleteError, match="its pin names it"):
+        swept(kernel)
+    assert files(kernel) == before
+    assert any(found.startswith("A pin names") for found in needing(kernel))
 
 
 def exported(kernel, root):

@@ -291,10 +291,12 @@ def test_while_a_lease_holds_nothing_goes_and_afterwards_it_does(closed):
     assert len(data_files(closed, BARS)) < len(before)
 
 
-def test_a_dead_lease_is_cleared_away_and_noted(closed):
+@pytest.mark.parametrize("year", [2020, 2046])
+def test_a_dead_lease_is_cleared_away_and_noted(closed, year):
+    """However far ahead its holder's clock was."""
     path = closed.root / "leases" / "dead.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text('{"kind":"snapshot","created_at":"2020-01-01T00:00:00Z"}')
+    path.write_text(f'{{"kind":"snapshot","created_at":"{year}-01-01T00:00:00Z"}}')
     os.utime(path, (0, 0))
     maintained(closed, only=["leftovers"])
     assert not path.exists()

@@ -14,6 +14,7 @@ from contracts.errors import (
     RequestError,
     SnapshotIncompleteError,
     SnapshotInUseError,
+    StoreUnavailableError,
     UnknownSnapshotError,
 )
 from contracts.tables import BARS
@@ -223,6 +224,44 @@ def test_pinning_again_gives_way_to_a_vacuum(kernel, manifest):
     assert not is_pinned(kernel.store, manifest.snapshot_id)
     pin(kernel.tables, manifest)
     assert is_pinned(kernel.store, manifest.snapshot_id)
+
+
+def test_an_unpin_that_was_only_asked_for_is_withdrawn_whatever_goes_on(
+    kernel, manifest, monkeypatch
+):
+    store, name = kernel.store, manifest.snapshot_id
+    request_unpin(kernel.tables, manifest, why="x")
+    with lease(store, kernel.clock, "maintain"):
+        assert pin(kernel.tables, manifest) is PinState.UNPIN_REQUESTED
+    assert pin_state(store, name) is PinState.PINNED
+
+    def unavailable(_):
+        raise StoreUnavailableError("503", remedy="wait")
+
+    request_unpin(kernel.tables, manifest, why="x")
+    monkeypatch.setattr("lake.pins.held", unavailable)
+    pin(kernel.tables, manifest)
+    assert [each.event for each in pin_events(store, name)][-1] is PinState.PINNED
+
+
+def test_an_unpin_confirmed_while_it_is_withdrawn_is_given_way_to_a_vacuum(
+    kernel, manifest, monkeypatch
+):
+    store = kernel.store
+    asked = request_unpin(kernel.tables, manifest, why="x")
+
+    def confirmed_first(*arguments, **options):
+        monkeypatch.undo()
+        confirm_unpin(kernel.tables, manifest, token=asked.token)
+        return add_event(*arguments, **options)
+
+    monkeypatch.setattr("lake.pins.add_event", confirmed_first)
+    with (
+        lease(store, kernel.clock, "maintain"),
+        pytest.raises(CommitConflictError, match="under way"),
+    ):
+        pin(kernel.tables, manifest)
+    assert not is_pinned(store, manifest.snapshot_id)
 
 
 def test_two_who_change_a_pin_at_once_are_told_and_the_files_stay(kernel, manifest, monkeypatch):

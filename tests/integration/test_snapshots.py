@@ -18,6 +18,7 @@ from kernel_support import (
     series,
 )
 
+import lake.snapshots
 from contracts.errors import (
     ChecksumError,
     LakeFormatError,
@@ -27,6 +28,7 @@ from contracts.errors import (
 from contracts.tables import BARS, RUNS
 from lake.manifest import content_hash, load_manifest
 from lake.parts import read_row_hash
+from lake.pinlog import PinState, pin_states
 from lake.quality_summary import quality_summary
 from lake.rowhash import combine
 from lake.verify import verify
@@ -163,6 +165,21 @@ def test_the_first_one_of_an_empty_lake_is_refused(lake_root):
     assert not list((lake_root / "leases").iterdir())
 
 
+def test_one_that_loses_a_file_while_it_is_made_is_not_left_pinned(kernel, monkeypatch):
+    look, looks = lake.snapshots._check_files, []
+
+    def lost(store, held):
+        looks.append(held)
+        if len(looks) == 2:
+            kernel.file_of(BARS).rename(kernel.root / "aside")
+        look(store, held)
+
+    monkeypatch.setattr("lake.snapshots._check_files", lost)
+    with pytest.raises(SnapshotIncompleteError, match="nothing was pinned"):
+        kernel.snapshot()
+    assert set(pin_states(kernel.store).values()) == {PinState.UNPINNED}
+
+
 def test_one_that_takes_too_long_is_not_written(kernel, monkeypatch):
     monkeypatch.setattr("lake.snapshots.GRACE", -kernel.clock.known().resolution * 2_000_000)
     with pytest.raises(SnapshotIncompleteError, match="half the vacuum's grace"):
@@ -179,6 +196,7 @@ def edited(change):
     return tamper
 
 
+BESIDE = "beside_sha256"
 TAMPERED = {
     "a row count": edited(lambda told: told["content"]["tables"][BARS.name].update(rows=19)),
     "a file's hash": edited(
@@ -186,6 +204,12 @@ TAMPERED = {
     ),
     "its format": edited(lambda told: told.update(format=2)),
     "no format": edited(lambda told: told.pop("format")),
+    "no lake": edited(lambda told: told.pop("lake_id")),
+    "another lake": edited(lambda told: told.update(lake_id="0" * 32)),
+    "no date": edited(lambda told: told.pop("created_at")),
+    "yesterday": edited(lambda told: (told.update(created_at="yesterday"), told.pop(BESIDE))),
+    "a number": edited(lambda told: (told.update(created_by=7), told.pop(BESIDE))),
+    "one thing more": edited(lambda told: told.update(note="mine")),
     "its id": edited(lambda told: told.update(snapshot_id="2026-04-01-00000000")),
     "no content": edited(lambda told: told.pop("content")),
     "a list": lambda path: path.write_text("[]"),
