@@ -99,10 +99,14 @@ def register(
 
 def release(store: Store, lock_id: str) -> bool:
     """Say that a lock is no longer in use; tell whether it was registered."""
-    path = _path(lock_id)
-    known = store.size(path) is not None
-    store.delete(path)
+    known = is_registered(store, lock_id)
+    store.delete(_path(lock_id))
     return known
+
+
+def is_registered(store: Store, lock_id: str) -> bool:
+    """Tell whether a lock is in use: then nobody gives its snapshot up."""
+    return store.size(_path(lock_id)) is not None
 
 
 def every_lock(store: Store) -> list[Lock]:

@@ -87,6 +87,7 @@ def _bound(path: Path, elsewhere: Elsewhere, *, verify: bool, allow: bool) -> di
     from lake.drift import check_answers, check_files, locked_manifest
     from lake.locked import ENGINE_VARIABLE, LOCK_VARIABLE, ROOT_VARIABLE, same_place
     from lake.lockfile import read_lock
+    from lake.locks import is_registered
     from lake.root import read_lake
     from lake.store import Store
 
@@ -105,6 +106,8 @@ def _bound(path: Path, elsewhere: Elsewhere, *, verify: bool, allow: bool) -> di
             say(f"changed: {change}")
         raise shortened(error, path) from None
     say(f"locked: snapshot {lock.snapshot_id} of {store.uri}, by {path} ({lock.lock_id[:12]})")
+    if not is_registered(store, lock.lock_id):
+        say("the lock is not registered in this lake: its snapshot may be given up at any time")
     return {
         LOCK_VARIABLE: str(path.absolute()),
         ROOT_VARIABLE: store.uri,

@@ -16,7 +16,7 @@ import lake
 from contracts.tables import BARS
 from flows.cli import main
 from flows.cli.run import split_script
-from lake.locks import every_lock, register
+from lake.locks import every_lock, register, release
 from lake.manifest import manifest_path
 
 SCRIPT = """
@@ -336,6 +336,14 @@ def test_a_copy_is_run_against_and_read(kernel, script, capfd, tmp_path):
     assert f"reading {copy.root}, as --root or LAKE_ROOT says; the lock names {kernel.root}" in told
     assert main(["run", "--locked", "strategy.py"]) == 0
     assert "the lock names" not in capfd.readouterr().err
+
+
+def test_a_run_says_that_its_lock_was_released(kernel, locked, script, capfd):
+    assert main(["run", "--locked", script()]) == 0
+    assert "not registered" not in capfd.readouterr().err
+    assert release(kernel.store, lake.open(lock=locked).lock.lock_id)
+    assert main(["run", "--locked", "strategy.py"]) == 0
+    assert "not registered" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("locked")
