@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
@@ -241,17 +241,6 @@ def test_no_json_makes_anything_but_bars_or_a_payload_error(body):
         return
     assert body == []
     assert frame.height == 0
-
-
-def test_a_page_is_parsed_in_milliseconds():
-    from time import process_time
-
-    page = response_of([row_of(at) for at in range(1000)])
-    parse_bars(page)
-    began = process_time()
-    for _ in range(10):
-        parse_bars(page)
-    assert timedelta(seconds=process_time() - began) / 10 < timedelta(milliseconds=10)
 
 
 amounts = st.floats(0, 1e12, allow_nan=False).map(lambda value: repr(float(value)))
