@@ -8,13 +8,15 @@ after              the operation has its effect and fails all the same
 timeout            the same, told as a timeout
 conflict           412: a create is refused though nobody was first, or after it was done; a
                    commit is told to have lost a race
-torn               half of an object is left where it is staged, and the write fails
+torn               half of an object is left where it is staged, and the write fails; a file
+                   that is to be deleted unless it is newer is left aside
 slow               the operation takes its time, and is done
 stale              a listing lacks what was written last
 crash              the process is gone: nothing after it happens, no clean-up either
 =================  =========================================================================
 
-Operations are those of ``lake.store.Store`` and the two of delta-rs that write. A plan is
+Operations are those of ``lake.store.Store`` and the two of delta-rs that write. One that is
+made of others is struck in those, and so once: ``Store.sizes`` in ``Store.listing``. A plan is
 reproduced from its seed; ``FaultPlan.told`` lists what struck where.
 """
 
@@ -23,7 +25,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +37,19 @@ from contracts.errors import StoreUnavailableError
 from lake.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from lake.store import Listed
 
 KINDS = ("before", "after", "timeout", "conflict", "torn", "slow", "stale")
-WRITES = ("put", "create", "delete")
-READS = ("get", "size", "sizes", "tail")
+WRITES = ("put", "create", "delete", "delete_unless_newer")
+READS = ("get", "size", "tail", "listing", "sizes_of", "leftovers")
+PATHED = ("get", "size", "tail", "listing")
+SLOW_SECONDS = 0.002
+# As the store names what it stages or moves aside, so that a vacuum knows it for a leftover.
+ASIDE = "#0badcafe"
 RECENT = 4
 
 
@@ -96,9 +106,15 @@ class FaultPlan:
         with self._lock:
             self._written = [*self._written, path][-RECENT:]
 
-    def stale(self, found: dict[str, int]) -> dict[str, int]:
+    def unseen(self, paths: Sequence[str], sizes: list[int | None]) -> list[int | None]:
+        """Return the sizes of files, None for those that were written last."""
+        return [
+            None if path in self._written else size for path, size in zip(paths, sizes, strict=True)
+        ]
+
+    def stale(self, found: dict[str, Listed]) -> dict[str, Listed]:
         """Return a listing without what was written last."""
-        return {path: size for path, size in found.items() if path not in self._written}
+        return {path: told for path, told in found.items() if path not in self._written}
 
 
 @contextmanager
@@ -117,8 +133,8 @@ def faults(plan: FaultPlan) -> Iterator[FaultPlan]:
 def _write(plan: FaultPlan, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def call(store: Store, path: str, *arguments: Any) -> Any:
         kind = plan.draw(f"{name} {path}", writes=True)
-        if kind == "torn" and name == "put":
-            _tear(store, path, *arguments)
+        if kind == "torn" and store.is_local and name in TORN:
+            TORN[name](store.path / path, *arguments)
         if kind in ("before", "torn"):
             raise StoreUnavailableError(f"Cannot {name} {path}: injected", remedy="Run again")
         if kind == "conflict" and name == "create":
@@ -126,7 +142,7 @@ def _write(plan: FaultPlan, name: str, original: Callable[..., Any]) -> Callable
             original(store, path, *arguments)
             return False
         if kind == "slow":
-            time.sleep(0.002)
+            time.sleep(SLOW_SECONDS)
         done = original(store, path, *arguments)
         plan.wrote(path)
         if kind in ("after", "timeout"):
@@ -136,20 +152,35 @@ def _write(plan: FaultPlan, name: str, original: Callable[..., Any]) -> Callable
     return call
 
 
-def _tear(store: Store, path: str, data: bytes) -> None:
-    if store.is_local:
-        staged = store.path / f"{path}#torn"
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes(bytes(data)[: len(data) // 2])
+def _half_put(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.with_name(f"{target.name}{ASIDE}").write_bytes(bytes(data)[: len(data) // 2])
+
+
+def _half_deleted(target: Path, _modified: datetime) -> None:
+    with suppress(FileNotFoundError):
+        target.rename(target.with_name(f"{target.name}{ASIDE}"))
+
+
+TORN: dict[str, Callable[..., None]] = {"put": _half_put, "delete_unless_newer": _half_deleted}
 
 
 def _read(plan: FaultPlan, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    def call(store: Store, path: str, *arguments: Any) -> Any:
-        kind = plan.draw(f"{name} {path}", writes=False)
+    def call(store: Store, *arguments: Any, **options: Any) -> Any:
+        if name == "sizes_of" and not store.is_local:
+            return original(store, *arguments, **options)  # A listing, which is struck itself.
+        operation = " ".join([name, *map(str, arguments[:1] if name in PATHED else ())])
+        kind = plan.draw(operation, writes=False)
         if kind in ("before", "after", "timeout"):
-            raise StoreUnavailableError(f"Cannot {name} {path}: injected {kind}", remedy="Again")
-        done = original(store, path, *arguments)
-        return plan.stale(done) if kind == "stale" and name == "sizes" else done
+            raise StoreUnavailableError(f"Cannot {operation}: injected {kind}", remedy="Again")
+        if kind == "slow":
+            time.sleep(SLOW_SECONDS)
+        done = original(store, *arguments, **options)
+        if kind == "stale" and name == "listing":
+            return plan.stale(done)
+        if kind == "stale" and name == "sizes_of":
+            return plan.unseen(arguments[0], done)
+        return done
 
     return call
 
@@ -162,7 +193,7 @@ def _delta(plan: FaultPlan, name: str, original: Callable[..., Any]) -> Callable
         if kind == "conflict" and name == "create_write_transaction":
             raise CommitFailedError("injected: a concurrent transaction was first")
         if kind == "slow":
-            time.sleep(0.002)
+            time.sleep(SLOW_SECONDS)
         done = original(*arguments, **options)
         if kind in ("after", "timeout"):
             raise OSError(f"injected {kind}: stored, and not acknowledged")
