@@ -86,6 +86,8 @@ WEIGHTS = {
 }
 MOST_PINS = 4
 REVISED_AT_ONCE = 40
+KILL_TRIES = 4
+READY, DONE = "ready\n", "done\n"
 
 
 @dataclass
@@ -181,6 +183,7 @@ class Soak:
     shown: dict[tuple[str, str], str] = field(default_factory=dict)
     volumes: dict[tuple[str, str], dict[datetime, float]] = field(default_factory=dict)
     appended: set[int] = field(default_factory=set)
+    began: float = field(default_factory=time.monotonic)
 
     def fill(self) -> None:
         """Make the lake from a tape, and pin it."""
@@ -201,12 +204,14 @@ class Soak:
         dice = random.Random(self.seed)
         struck = dice.sample(range(1, steps + 1), kills + gateway_kills)
         killed, cut = set(struck[:kills]), set(struck[kills:])
+        owed = 0
         began = time.monotonic()
         for number in range(1, steps + 1):
             what = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             self.counts[what] += 1
-            if number in killed:
-                self._killed(number, what, dice)
+            owed += number in killed
+            if owed:
+                owed -= self._killed(number, what)
             if number in cut and self.ceph is not None:
                 self._cut_off(number, what, dice)
             operate(self.root, self.seed, number, what, self.first)
@@ -215,6 +220,7 @@ class Soak:
             if number % 50 == 0:
                 took = time.monotonic() - began
                 self.say(f"{number} of {steps} operations, {took:.0f} s, {dict(self.counts)}")
+        assert not owed, f"{owed} of {kills} kills came too late: {dict(self.counts)}"
 
     def _note(self, number: int, what: str) -> None:
         """Bring the model to what the heads must hold."""
@@ -227,16 +233,33 @@ class Soak:
         elif what in ("append", "again"):
             self.appended.add(number if what == "append" else 1)
 
-    def _killed(self, number: int, what: str, dice: random.Random) -> None:
-        """Let another process do the operation, and kill it on the way."""
+    def _killed(self, number: int, what: str) -> bool:
+        """Let another process do the operation and kill it on the way; tell whether it died so.
+
+        One that is done before its kill is begun again, with less time. Some operations do
+        next to nothing; then the next one is killed as well.
+        """
+        # Dice of its own: how often it is tried depends on the machine, what follows must not.
+        dice = random.Random(f"{self.seed} kill {number}")
+        for attempt in range(KILL_TRIES):
+            if self._died(number, what, dice.uniform(0.0, 0.3) / 4**attempt):
+                self.counts["writer killed"] += 1
+                return True
+            self.counts["too late"] += 1
+        return False
+
+    def _died(self, number: int, what: str, after_seconds: float) -> bool:
+        """Begin the operation in another process, kill it; tell whether that came in time."""
         command = [sys.executable, __file__, "--operate", self.root, str(self.seed), str(number)]
         process = subprocess.Popen([*command, what, self.first], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(dice.uniform(0.0, 0.3))
+        begun = process.stdout.readline()
+        time.sleep(after_seconds)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
-        self.counts["writer killed" if process.returncode == -signal.SIGKILL else "too late"] += 1
+        rest, _ = process.communicate()
+        assert begun == READY, f"{what} did not begin"
+        assert process.returncode in (0, -signal.SIGKILL), f"{what} failed by itself"
+        return DONE not in rest
 
     def _cut_off(self, number: int, what: str, dice: random.Random) -> None:
         """Do the operation while the gateway is killed; it may fail, by name."""
@@ -279,7 +302,10 @@ class Soak:
             verify(hands.store, load_manifest(hands.store, snapshot_id))
         self.check(deep=True)
         self._flip_a_byte(hands)
-        self.say(f"{len(needed)} files stand, all of them needed; {dict(self.counts)}")
+        took = time.monotonic() - self.began
+        self.say(
+            f"{len(needed)} files stand, all of them needed; {dict(self.counts)}; took {took:.0f} s"
+        )
 
     def _flip_a_byte(self, hands: Hands) -> None:
         dice = random.Random(self.seed)
@@ -322,9 +348,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = parser.parse_args(arguments)
     if told.operate:
         root, seed, number, what, first = told.operate
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        _say(READY.strip())
         operate(root, int(seed), int(number), what, first)
+        _say(DONE.strip())
         return 0
     _say(f"seed {told.seed}, {told.steps} operations")
     if told.folder is not None:
