@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # For longer: TIDEMARK_MACHINE_EXAMPLES=500 HYPOTHESIS_PROFILE=search pytest -o timeout=0 THIS_FILE.
 # A failure prints the steps, the seeds of the faults, and what reproduces it.
-EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("TIDEMARK_MACHINE_EXAMPLES", "8"))
 STEPS = int(os.environ.get("TIDEMARK_MACHINE_STEPS", "14"))
 MOST_SNAPSHOTS = 4
 MAINTENANCE = ("compaction", "checkpoints", "vacuum", "vacuum", "vacuum_with_grace")
