@@ -9,14 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from faulty_store import FaultPlan, faults
 from kernel_support import BTC, Kernel, Row, copy_lake, response_of, series
+from machine_support import unpin
 from processes import child, finished, killed
 from test_crash_points import NEVER, Countdown
 from test_disk import assert_told, small_disk  # noqa: F401 - a fixture
 from test_races import wait_for
 
 import lake
-from contracts.errors import CommitConflictError, StoreUnavailableError, TidemarkError
+from contracts.errors import (
+    CommitConflictError,
+    RequestError,
+    StoreUnavailableError,
+    TidemarkError,
+)
 from contracts.time import SystemClock
 from lake.export import export_snapshot, import_snapshots
 from lake.labels import every_label, resolve_snapshot
@@ -249,3 +256,14 @@ def test_no_room_for_a_label_or_an_event_changes_nothing(small_disk):  # noqa: F
     ballast.unlink()
     assert kernel.snapshot(label="paper").snapshot_id == second.snapshot_id
     assert kernel.lake(snapshot="paper").snapshot_id == second.snapshot_id
+
+
+def test_an_unpin_that_sees_a_stale_listing_is_refused_and_the_pin_stays(lake_root):
+    kernel = filled(lake_root)
+    snapshot_id = kernel.snapshot().snapshot_id
+    stale = FaultPlan(1, rate=1.0, kinds=("stale",))
+    with faults(stale), pytest.raises(RequestError, match="does not confirm"):
+        unpin(kernel, snapshot_id)
+    assert is_pinned(kernel.store, snapshot_id)
+    unpin(kernel, snapshot_id)
+    assert not is_pinned(kernel.store, snapshot_id)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from faulty_store import KINDS, Crash, FaultPlan, faults
+from faulty_store import Crash, FaultPlan, faults
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -37,7 +37,13 @@ from machine_support import (
     vacuum_all,
 )
 
-from contracts.errors import ChecksumError, SnapshotIncompleteError, StorageError
+from contracts.errors import (
+    ChecksumError,
+    RequestError,
+    SnapshotIncompleteError,
+    StorageError,
+)
+from lake.leases import every_lease
 from lake.manifest import load_manifest
 from lake.rowhash import combine
 from lake.verify import verify
@@ -110,12 +116,15 @@ class LakeMachine(RuleBasedStateMachine):
         """Do something under a plan of faults; where it fails, start again and do it well."""
         if plan is None:
             return act()
-        kinds = tuple(kind for kind in KINDS if not fresh or kind != "stale")
+        kinds = tuple(kind for kind in plan.kinds if not fresh or kind != "stale")
         told = FaultPlan(plan.seed, plan.rate, plan.crash_at, kinds)
         try:
             with faults(told):
                 return act()
-        except (StorageError, Crash) as error:
+        except (StorageError, Crash, RequestError) as error:
+            # Who confirms an unpin by a stale listing is told that nobody asked for it.
+            if isinstance(error, RequestError) and "stale" not in {kind for *_, kind in told.told}:
+                raise
             self.tell(
                 f"plan seed={plan.seed} rate={plan.rate} crash_at={plan.crash_at}: {told.told}"
             )
@@ -233,6 +242,8 @@ class LakeMachine(RuleBasedStateMachine):
         """
         self.disturbed(plan, lambda: vacuum_all(self.kernel), fresh=True)
         assert data_files(self.kernel) == reachable(self.kernel)
+        assert not self.kernel.store.leftovers()
+        assert not every_lease(self.kernel.store)
 
     def maintain_by_vacuum_with_grace(self, plan) -> None:
         """What was written or removed within the grace stays, whatever a listing lacks."""
