@@ -14,7 +14,8 @@ PACKAGES := contracts lake quality flows
 FOLDERS := $(wildcard tests/unit tests/property tests/integration tests/fault tests/e2e)
 SOURCES := $(shell find $(PACKAGES) tests benchmarks examples -name '*.py' 2>/dev/null) \
            $(shell find docs -name '*.md' 2>/dev/null) pyproject.toml uv.lock
-WORKERS ?= 2
+# More than cores: tests also wait for servers.
+WORKERS ?= 3
 SEED ?= 1
 STEPS ?= 1000
 COVERAGE_FLOOR ?= 90
@@ -31,8 +32,9 @@ export DO_NOT_TRACK := 1
 # Where this is set, every process that a test starts compiles anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Each worker has a core; threads of Polars beside it would only wait for one another.
 RUN_TESTS = rm -f $(TESTED); \
-	$(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --dist loadfile --cov --cov-report=; \
+	POLARS_MAX_THREADS=1 $(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --dist loadfile --cov --cov-report=; \
 	touch $(TESTED)
 
 .PHONY: help setup demo test check coverage docs bench soak clean

@@ -17,9 +17,9 @@ __all__ = [
     "test_maintenance_killed_before_any_operation_and_run_again_nothing_differs",
 ]
 EVERY = {
-    test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there: 4,
-    test_killed_before_any_operation_and_run_again_nothing_differs: 2,
-    test_maintenance_killed_before_any_operation_and_run_again_nothing_differs: 6,
+    test_killed_before_any_operation_and_run_again_a_snapshot_is_whole_or_not_there: 6,
+    test_killed_before_any_operation_and_run_again_nothing_differs: 3,
+    test_maintenance_killed_before_any_operation_and_run_again_nothing_differs: 8,
 }
 
 
