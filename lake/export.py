@@ -192,7 +192,9 @@ def _prepare(source: Store, target: Store, info: LakeInfo) -> None:
     if source.uri == target.uri:
         raise RequestError(f"{source.uri} is where the snapshot is", remedy="Name another place")
     if target.get("lake.json") is None:
-        if target.is_local and _holds_anything(target):
+        # Looked at again: another export may have begun there since.
+        held = target.is_local and _holds_anything(target)
+        if held and target.get("lake.json") is None:
             raise RequestError(
                 f"{target.uri} holds other things, and no lake",
                 remedy="Name a new or an empty folder",

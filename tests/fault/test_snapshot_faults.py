@@ -99,6 +99,21 @@ def carry_one(root, gate, who):
     sys.stdout.write(json.dumps([done.snapshot_id, done.files]))
 
 
+def test_an_export_that_another_overtakes_goes_on_beside_it(lake_root, tmp_path, monkeypatch):
+    kernel = filled(lake_root)
+    manifest = kernel.snapshot()
+    target, look = Store(tmp_path / "out", fsync=False), lake.export._holds_anything
+
+    def overtaken(store):
+        monkeypatch.undo()
+        export_snapshot(kernel.store, manifest, target, kernel.clock)
+        return look(store)
+
+    monkeypatch.setattr("lake.export._holds_anything", overtaken)
+    done = export_snapshot(kernel.store, manifest, target, kernel.clock)
+    assert (done.files > 0, done.copied) == (True, 0)
+
+
 def test_exports_to_one_place_at_once_leave_one_whole_snapshot(lake_root, tmp_path):
     manifest = filled(lake_root).snapshot(label="paper")
     told = at_once("carry_one", lake_root, tmp_path / "gate")
