@@ -32,7 +32,7 @@ export DO_NOT_TRACK := 1
 # Where this is set, every process that a test starts compiles anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Each worker has a core; threads of Polars beside it would only wait for one another.
+# Workers fill the cores; threads of Polars would only wait for one another.
 RUN_TESTS = rm -f $(TESTED); \
 	POLARS_MAX_THREADS=1 $(BIN)/pytest $(PACKAGES) $(FOLDERS) -n $(WORKERS) --dist loadfile --cov --cov-report=; \
 	touch $(TESTED)

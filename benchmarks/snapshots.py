@@ -164,12 +164,8 @@ def _read(options: Options) -> Iterator[Result]:
 
 
 def _verified(work: Work, manifest: Manifest, rounds: int) -> Result:
-    paths = [
-        str(work.store.uri_of(f"{table['path']}/{told['path']}"))
-        for table in manifest.tables.values()
-        for told in table["files"]
-    ]
-    size = sum(told["size"] for table in manifest.tables.values() for told in table["files"])
+    paths = [str(work.store.uri_of(path)) for path in manifest.files]
+    size = sum(manifest.files.values())
 
     def sums() -> object:
         return subprocess.run(["sha256sum", *paths], check=True, capture_output=True)

@@ -27,7 +27,7 @@ class Inventory:
 
     Attributes:
         spec: The table.
-        version: The version; -1 where the table was never created.
+        version: The version.
         files: A row for each file, sorted by path: ``path``, ``size`` (bytes), ``rows``, its
             partition's values and the bounds of its statistics columns, null where unknown.
     """

@@ -128,8 +128,7 @@ class Draft:
     @cached_property
     def hash(self) -> str:
         """The SHA-256 of the content: ``content_hash`` of what the manifest will hold."""
-        text = self._spliced(canonical_json(self._outline), '"files":[]', ",")
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(self._spliced(canonical_json(self._outline), '"files":[]', ","))
 
     def to_json(self, snapshot_id: str, beside: Mapping[str, Any]) -> bytes:
         """Return the manifest as it is stored: a line for each file of each table."""
@@ -138,7 +137,7 @@ class Draft:
             "snapshot_id": snapshot_id,
             "content": self._outline,
             **beside,
-            _BESIDE_HASH: _hash(beside),
+            _BESIDE_HASH: content_hash(beside),
         }
         outline = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
         return self._spliced(outline, '"files": []', ",\n    ").encode()
@@ -161,12 +160,12 @@ class Draft:
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a manifest's content."""
-    return _hash(content)
+    """Return the SHA-256 of a manifest's content, or of what stands beside it."""
+    return _sha256(canonical_json(content))
 
 
-def _hash(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def manifest_path(snapshot_id: str) -> str:
@@ -229,7 +228,7 @@ def read_manifest(store: Store, snapshot_id: str, content: bytes) -> Manifest:
 
 
 def _beside(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what stands beside the content; a manifest of 0.1.0 carries no hash of it.
+    """Return what stands beside the content; older manifests carry no hash of it.
 
     Raises:
         KeyError: Something is missing.
@@ -241,7 +240,7 @@ def _beside(told: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(beside[key], kind):
             raise ValueError(key)  # noqa: TRY004 - read_manifest tells it
     parse_time(beside["created_at"])
-    if told.get(_BESIDE_HASH, _hash(beside)) != _hash(beside):
+    if _BESIDE_HASH in told and told[_BESIDE_HASH] != content_hash(beside):
         raise ValueError(_BESIDE_HASH)
     return beside
 

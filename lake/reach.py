@@ -45,7 +45,7 @@ class PinnedFiles:
         """Return the paths, below the lake's root, as the pins stand at this moment.
 
         Raises:
-            SnapshotIncompleteError: A manifest is gone that a label or a lock names.
+            SnapshotIncompleteError: A manifest is gone that a label, a lock or a pin names.
             ChecksumError: A manifest is not what was written: nobody can tell what it needs.
             LakeFormatError: A manifest was written by a newer Tidemark.
         """

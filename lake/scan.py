@@ -71,11 +71,10 @@ def collect_files(
         ChecksumError: A file is not what was written.
         StoreUnavailableError: The files are sound, but could not be read.
     """
-    from lake.verify import check_file
+    from lake.verify import check_files
 
     try:
         return rows.collect()
     except (OSError, pl.exceptions.ComputeError) as error:
-        for entry in files:
-            check_file(store, f"{spec.path}/{entry.path}", entry, hashed=True)
+        check_files(store, spec, list(files), hashed=True)
         raise_store_error(f"read {store.uri_of(spec.path)}", error)
